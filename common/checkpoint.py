@@ -1,0 +1,43 @@
+"""Weight files: a config, metadata and tensors, nothing that could run code."""
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.cli import UserError
+from common.config import to_json
+from common.files import whole_file
+
+
+class Weights(NamedTuple):
+    config: dict[str, Any]  # builds the network
+    metadata: dict[str, Any]  # how the weights came about
+    state_dict: dict[str, Tensor]  # float tensors in float32
+
+
+def save_weights(path: Path, module: nn.Module, config: Any, **metadata: Any) -> None:
+    """Save a module's state dict, floats in float16, with the frozen dataclass that builds it and JSON-like metadata."""
+    state = {k: v.detach().cpu().half() if v.is_floating_point() else v.cpu() for k, v in module.state_dict().items()}
+    with whole_file(path) as temporary:
+        torch.save({"config": to_json(config), "metadata": metadata, "state_dict": state}, temporary)
+
+
+def load_tensors(path: Path) -> Any:
+    """`torch.load` on the CPU, tensors and plain values only. Raises UserError for what is missing, truncated or foreign."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: not a readable PyTorch file ({reason}); is it complete?") from None
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a file of `save_weights`. Raises UserError where it is missing, damaged or not of this project."""
+    content = load_tensors(path)
+    if not isinstance(content, dict) or set(content) != {"config", "metadata", "state_dict"}:
+        raise UserError(f"{path}: not a weight file of this project; bash hw2_download.sh restores the released ones")
+    state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
+    return Weights(content["config"], content["metadata"], state)

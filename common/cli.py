@@ -1,0 +1,39 @@
+"""What every command shares: errors as one line with exit code 2, and the choice of the device."""
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class UserError(Exception):
+    """Something that the user can mend: says what, where and what to do. Ends a command with exit code 2."""
+
+
+def command(main: Main) -> Main:
+    """Turn a `main(argv=None)`'s UserError and OSError into one line on stderr and exit code 2."""
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            message = str(error)
+        except OSError as error:  # disk full, read-only folder, permissions
+            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+
+    return wrapped
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' is CUDA where there is one, else the CPU; anything else is torch's name of a device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu, cuda or cuda:N") from None

@@ -1,0 +1,54 @@
+"""One frozen dataclass is the defaults, the command line and the JSON in a checkpoint."""
+import argparse
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, field, fields
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+Config = TypeVar("Config")
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field with a default and the help text of its command-line option."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
+    """Add one option per field: `--name VALUE`, `--name A B ...` for tuples, `--name` / `--no-name` for booleans.
+
+    An option left out keeps the field's default.
+    """
+    group = parser.add_argument_group(config_class.__name__)
+    types = get_type_hints(config_class)
+    for f in fields(config_class):
+        kind, flag = types[f.name], "--" + f.name.replace("_", "-")
+        shared: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{f.metadata.get('help', '')} (default: {f.default})"}
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
+        elif get_origin(kind) is tuple:
+            group.add_argument(flag, type=get_args(kind)[0], nargs="+", metavar="VALUE", **shared)
+        else:
+            group.add_argument(flag, type=kind, choices=f.metadata.get("choices"), **shared)
+
+
+def from_options(config_class: type[Config], options: argparse.Namespace) -> Config:
+    """The config whose fields were given on the command line, all others at their defaults."""
+    return from_json(config_class, {f.name: getattr(options, f.name) for f in fields(config_class) if hasattr(options, f.name)})  # type: ignore[arg-type]
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The config as a dict of JSON values (tuples become lists)."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def from_json(config_class: type[Config], values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: a name that the config doesn't have, or a missing one without a default.
+    """
+    known = {f.name: f for f in fields(config_class)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    missing = sorted(n for n, f in known.items() if f.default is MISSING and n not in values)
+    if unknown or missing:
+        raise ValueError(f"{config_class.__name__}: unknown {unknown}, missing {missing}; known: {sorted(known)}")
+    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

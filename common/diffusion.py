@@ -1,0 +1,111 @@
+"""Noise schedules, timesteps and the DDIM sampler, for any denoiser.
+
+Notation: x_0 clean, x_t noised, x_T starting noise, all in [-1, 1] units; t in 0..T-1, 0 the least noise;
+alphas_cumprod = abar, so that x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise.
+"""
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from common.rng import RandnLike
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, H, W), t (B,) int64) -> eps (B, C, H, W)
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    alphas_cumprod: Tensor  # (T,) float64, falling
+
+    @classmethod
+    def linear(cls, num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> "NoiseSchedule":
+        """beta rises linearly. Source: Ho et al. 2020 (DDPM), section 4."""
+        betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
+        return cls(torch.cumprod(1 - betas, dim=0))
+
+    @classmethod
+    def cosine(cls, num_timesteps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> "NoiseSchedule":
+        """abar falls like a squared cosine. Source: Nichol & Dhariwal 2021, equation 17."""
+        steps = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
+        curve = torch.cos((steps + offset) / (1 + offset) * math.pi / 2).square()
+        betas = (1 - curve[1:] / curve[:-1]).clamp(max=max_beta)
+        return cls(torch.cumprod(1 - betas, dim=0))
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t), sqrt(1 - abar_t) for t (B,) int64: two (B, 1, 1, 1) tensors of `like`'s dtype and device."""
+        abar = self.alphas_cumprod[t.cpu()].reshape(-1, *[1] * (like.ndim - 1))
+        return abar.sqrt().to(like), (1 - abar).sqrt().to(like)
+
+    def add_noise(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Sample q(x_t | x_0). Source: Ho et al. 2020, equation 4."""
+        signal, sigma = self.signal_and_noise(t, x_0)
+        return signal * x_0 + sigma * noise
+
+
+def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> list[int]:
+    """`num_steps` evenly spaced timesteps, from large to small: offset + k (num_timesteps // num_steps).
+
+    Raises:
+        ValueError: num_steps is not in 1..num_timesteps, or the offset leads out of 0..num_timesteps-1.
+    """
+    if not 1 <= num_steps <= num_timesteps:
+        raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps: give 1 to {num_timesteps}")
+    stride = num_timesteps // num_steps
+    timesteps = [offset + stride * k for k in reversed(range(num_steps))]
+    if timesteps[-1] < 0 or timesteps[0] >= num_timesteps:
+        raise ValueError(f"offset {offset}: timesteps {timesteps[-1]} to {timesteps[0]} leave 0 to {num_timesteps - 1}")
+    return timesteps
+
+
+class Step(NamedTuple):
+    """One step of a sampler: at timestep t the denoiser's estimate of x_0, and x at the next, smaller noise level."""
+
+    t: int
+    x: Tensor
+    x_0: Tensor
+
+
+def ddim(
+    denoise: Denoiser,
+    x_T: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    *,
+    eta: float = 0.0,
+    clip_x_0: bool = False,
+    final_alpha_cumprod: float = 1.0,
+    randn_like: RandnLike = torch.randn_like,
+) -> Iterator[Step]:
+    """Yield every step from x_T (B, C, H, W) down to x_0, the last step's x.
+
+    eta = 0 is deterministic DDIM; eta = 1 over all T timesteps is DDPM's ancestral sampling. clip_x_0 clamps the estimate
+    of x_0 to [-1, 1] and keeps the predicted eps as it is. Coefficients are computed in float64, tensors keep x_T's dtype.
+
+    Source: Song et al. 2021 (DDIM), equations 12 and 16.
+    """
+    x = x_T
+    for t, t_prev in zip(timesteps, [*timesteps[1:], None]):
+        abar = schedule.alphas_cumprod[t].item()
+        abar_prev = final_alpha_cumprod if t_prev is None else schedule.alphas_cumprod[t_prev].item()
+        eps = denoise(x, torch.full((len(x),), t, device=x.device))
+        x_0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+        if clip_x_0:
+            x_0 = x_0.clamp(-1, 1)
+        sigma = eta * math.sqrt((1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev))
+        x = math.sqrt(abar_prev) * x_0 + math.sqrt(max(1 - abar_prev - sigma**2, 0.0)) * eps
+        if sigma > 0:
+            x = x + sigma * randn_like(x)
+        yield Step(t, x, x_0)
+
+
+def last(steps: Iterator[Step]) -> Step:
+    """Run a sampler to its end and return the last step."""
+    for step in steps:
+        pass
+    return step

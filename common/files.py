@@ -1,0 +1,26 @@
+"""Files that are either complete or absent."""
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path` (made where missing); move it to `path` if the block succeeds.
+
+    On an error nothing is left behind and an earlier `path` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, ours are as open as any other
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""v-prediction: the training loss, and the network as a noise predictor."""
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.diffusion import Denoiser, NoiseSchedule
+
+
+def stratified_timesteps(count: int, num_timesteps: int) -> Tensor:
+    """`count` uniform timesteps, one per equal part of the range: (count,) int64. Source: Kingma et al. 2021, appendix I.1."""
+    position = (torch.rand(()) + torch.arange(count) / count) % 1
+    return (position * num_timesteps).long().clamp(max=num_timesteps - 1)
+
+
+def v_loss(model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int) -> Tensor:
+    """Mean squared error of v = sqrt(abar) noise - sqrt(1 - abar) x_0 at random timesteps.
+
+    x_0 (B, C, H, W) in [-1, 1], labels (B,) int64; each label becomes null_label with probability label_dropout, which
+    trains the unconditional network too (Ho & Salimans 2022). Random numbers come from torch's global generator.
+
+    Source: Salimans & Ho 2022, section 4.
+    """
+    t = stratified_timesteps(len(x_0), len(schedule)).to(x_0.device)
+    noise = torch.randn(x_0.shape).to(x_0.device)
+    dropped = (torch.rand(len(x_0)) < label_dropout).to(x_0.device)
+    signal, sigma = schedule.signal_and_noise(t, x_0)
+    prediction = model(signal * x_0 + sigma * noise, t, labels.masked_fill(dropped, null_label))
+    return (prediction.float() - (signal * noise - sigma * x_0)).square().mean()
+
+
+def guided(model: Any, schedule: NoiseSchedule, labels: Tensor, *, scale: float, null_label: int) -> Denoiser:
+    """The noise predictor of a v-network under classifier-free guidance: eps_u + scale (eps_c - eps_u); scale 1 = off.
+
+    Both branches go through the network as one batch. labels (B,) int64.
+
+    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D.
+    """
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        if scale == 1:
+            v = model(x_t, t, labels)
+        else:
+            both = torch.cat([labels, torch.full_like(labels, null_label)])
+            conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+            v = unconditional + scale * (conditional - unconditional)
+        signal, sigma = schedule.signal_and_noise(t, x_t)
+        return signal * v + sigma * x_t
+
+    return denoise

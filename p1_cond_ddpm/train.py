@@ -1,0 +1,63 @@
+"""Train problem 1's network on one digit data set.
+
+python3 -m p1_cond_ddpm.train --data hw2_data/digits/mnistm --run runs/p1
+"""
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.checkpoint import load_weights, save_weights
+from common.cli import choose_device, command
+from common.config import add_options, from_options, option, to_json
+from common.diffusion import NoiseSchedule
+from common.digits import batch_at, load_digits
+from common.images import to_unit_range
+from common.training import FitOptions, TrainStep, fit
+from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.unet import UNet, UNetConfig
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    batch_size: int = option(128, "images per step and process")
+    label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance")
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with data/*.png and train.csv")
+    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser.add_argument("--init", type=Path, help="weight file to start from")
+    parser.add_argument("--device", default="auto")
+    for config_class in (UNetConfig, TrainOptions, FitOptions):
+        add_options(parser, config_class)
+    arguments = parser.parse_args(argv)
+    config, train, options = (from_options(c, arguments) for c in (UNetConfig, TrainOptions, FitOptions))
+    device = choose_device(arguments.device)
+
+    digits = load_digits(arguments.data, "train.csv")
+    images, labels = digits.images.to(device), digits.labels.to(device)
+    torch.manual_seed(options.seed)
+    model = UNet(config)
+    if arguments.init:
+        model.load_state_dict(load_weights(arguments.init).state_dict)
+    schedule = NoiseSchedule.cosine()
+
+    def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
+        rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.step).to(device)
+        x_0 = to_unit_range(images[rows])
+        return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
+
+    ema = fit(loss, model.to(device), options, arguments.run)
+    metadata = {"train": to_json(train), "fit": to_json(options), "images_seen": options.steps * train.batch_size}
+    save_weights(arguments.run / "weights.pt", ema, config, **metadata)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
