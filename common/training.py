@@ -62,7 +62,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
         n = float(count)
         return mean + (new - mean) * (1 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(module, avg_fn=average, use_buffers=True)
+    return AveragedModel(module, avg_fn=average, use_buffers=True).eval()
 
 
 def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Module:

@@ -1,0 +1,142 @@
+"""DDIM samples of a face network from given noises.
+
+python3 -m p2_ddim.sample NOISE_DIR OUT_DIR UNET_PT      (hw2_2.sh)
+
+Every NOISE_DIR/NAME.pt, a float tensor (1, 3, H, W), becomes OUT_DIR/NAME.png.
+"""
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from common.checkpoint import load_tensors
+from common.cli import UserError, choose_device, command
+from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps
+from common.images import write_png
+from common.rng import per_sample_noise, step_seed
+from p2_ddim.unet import FaceUNet, load_face_unet
+
+NUM_TIMESTEPS, NUM_STEPS, FIRST_TIMESTEP = 1000, 50, 1
+
+
+def sample_faces(
+    denoise: Denoiser,
+    x_T: Tensor,
+    *,
+    num_steps: int = NUM_STEPS,
+    eta: float = 0.0,
+    seeds: Sequence[int] | None = None,
+    on_step: Callable[[int], object] = lambda images: None,
+) -> Tensor:
+    """The homework's DDIM from x_T (B, 3, H, W): x_0 of the same shape and dtype, its values not clipped.
+
+    Timesteps 1, 21, ..., 981 of a linear schedule, x_0 clamped to [-1, 1] at every step, and after t = 1 a last level of
+    abar_0, not 1. With eta > 0, row i's noise is drawn from seeds[i] (default i). `on_step` gets B after every step.
+    """
+    schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
+    steps = ddim(
+        denoise,
+        x_T,
+        schedule,
+        ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP),
+        eta=eta,
+        clip_x_0=True,
+        final_alpha_cumprod=schedule.alphas_cumprod[0].item(),
+        randn_like=per_sample_noise(range(len(x_T)) if seeds is None else seeds),
+    )
+    for step in steps:
+        on_step(len(x_T))
+    return step.x
+
+
+def to_picture(x_0: Tensor) -> Tensor:
+    """One (3, H, W) float image -> uint8, its smallest value to 0 and its largest to 255, all channels together."""
+    low, high = x_0.min(), x_0.max()
+    return ((x_0 - low) / (high - low).clamp(min=1e-12) * 255 + 0.5).to(torch.uint8)
+
+
+def read_noise(path: Path) -> Tensor:
+    """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
+    noise = load_tensors(path)
+    if not isinstance(noise, Tensor) or not noise.is_floating_point():
+        raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
+    noise = noise[None] if noise.ndim == 3 else noise
+    if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.shape[2] % 32 or noise.shape[3] % 32 or not noise.numel():
+        raise UserError(f"{path}: shape {tuple(noise.shape)}; a noise is (1, 3, H, W) with H and W multiples of 32")
+    if not noise.isfinite().all():
+        raise UserError(f"{path}: holds values that are not finite")
+    return noise.float()
+
+
+def chunks(noises: dict[str, Tensor], size: int) -> Iterator[list[str]]:
+    """Names in order, at most `size` at a time, only equal shapes together."""
+    chunk: list[str] = []
+    for name in noises:
+        if chunk and (len(chunk) == size or noises[name].shape != noises[chunk[0]].shape):
+            yield chunk
+            chunk = []
+        chunk.append(name)
+    if chunk:
+        yield chunk
+
+
+@torch.inference_mode()
+def sample_to_files(model: FaceUNet, noises: dict[str, Tensor], out: Path, *, chunk_size: int, eta: float, seed: int, num_steps: int) -> None:
+    """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
+    device = next(model.parameters()).device
+    seeds = {name: step_seed(seed, i) for i, name in enumerate(noises)}
+    left = dict(noises)
+    with tqdm(total=len(noises) * num_steps, unit="step", desc="DDIM") as bar:
+        while left:
+            chunk = next(chunks(left, chunk_size))
+            x_T = torch.cat([left[name] for name in chunk]).to(device)
+            before = bar.n
+            try:
+                x_0 = sample_faces(model, x_T, num_steps=num_steps, eta=eta, seeds=[seeds[n] for n in chunk], on_step=bar.update)
+            except (torch.cuda.OutOfMemoryError, MemoryError):
+                if chunk_size == 1:
+                    raise UserError(f"out of memory on {device} with one image at a time; try --device cpu") from None
+                chunk_size //= 2
+                bar.update(before - bar.n)
+                torch.cuda.empty_cache()
+                continue
+            for name, image in zip(chunk, x_0):
+                write_png(out / f"{name}.png", to_picture(image))
+                del left[name]
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("noise_dir", type=Path)
+    parser.add_argument("out_dir", type=Path)
+    parser.add_argument("unet_pt", type=Path)
+    parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
+    parser.add_argument("--eta", type=float, default=0.0, help="0 deterministic DDIM, 1 as random as DDPM (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="for eta > 0")
+    parser.add_argument("--chunk-size", type=int, help="images at a time (default: 5 on a GPU, 1 on a CPU)")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    if not 1 <= arguments.num_steps < NUM_TIMESTEPS:
+        raise UserError(f"--num-steps {arguments.num_steps}: give 1 to {NUM_TIMESTEPS - 1}")
+    if not 0 <= arguments.eta <= 1:
+        raise UserError(f"--eta {arguments.eta}: give 0 to 1")
+    device = choose_device(arguments.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    paths = sorted(arguments.noise_dir.glob("*.pt"))
+    if not paths:
+        raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
+    noises = {path.stem: read_noise(path) for path in paths}
+    arguments.out_dir.mkdir(parents=True, exist_ok=True)
+    model = load_face_unet(arguments.unet_pt).to(device)
+    chunk_size = arguments.chunk_size or (1 if device.type == "cpu" else 5)
+    sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, eta=arguments.eta, seed=arguments.seed, num_steps=arguments.num_steps)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,179 @@
+"""The face network of problem 2: the course's UNet.pt, loaded strictly, or a thinner one of the same topology.
+
+Per level two residual blocks on the way down and three on the way up, each of the latter on cat(x, skip); self-attention
+after the residual blocks of some levels and in the middle. The names of the modules are those of the file's keys.
+
+Sources: Ho et al. 2020 (DDPM), appendix B; the course's UNet.pt for names, widths and order.
+"""
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.checkpoint import load_tensors
+from common.cli import UserError
+
+DOWN_BLOCKS, UP_BLOCKS = 2, 3
+
+
+@dataclass(frozen=True)
+class FaceUNetConfig:
+    widths: tuple[int, ...] = (128, 128, 256, 256, 512, 512)  # multiples of 32, finest level first
+    attention_levels: tuple[int, ...] = (4,)
+    time_channels: int = 128
+    embedding: int = 512
+
+    @classmethod
+    def of(cls, state_dict: Mapping[str, Tensor]) -> "FaceUNetConfig":
+        """Read the config off a file's keys and shapes. Raises KeyError where it isn't such a file."""
+        down = [key.split(".")[0] for key in state_dict if key.startswith("down")]
+        levels = len(set(down)) // 3  # down1, then per level two blocks and, but for the last, a strided convolution
+        blocks = [f"down{3 * level + 2}" for level in range(levels)]
+        embedding, time_channels = state_dict["time.1.weight"].shape
+        return cls(
+            widths=tuple(len(state_dict[f"{block}.resblocks.conv1.weight"]) for block in blocks),
+            attention_levels=tuple(i for i, block in enumerate(blocks) if f"{block}.attention.qkv.weight" in state_dict),
+            time_channels=time_channels,
+            embedding=embedding,
+        )
+
+
+class SinusoidalEmbedding(nn.Module):
+    """t (B,) -> [sin, cos] of t times geometric frequencies: (B, channels) float32."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("inv_freq", torch.exp(-math.log(10_000) * torch.arange(0, channels, 2) / channels))
+
+    def forward(self, t: Tensor) -> Tensor:
+        angles = t[:, None] * self.inv_freq
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, embedding: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(32, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
+        self.norm2 = nn.GroupNorm(32, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
+        return self.conv2(F.silu(self.norm2(h))) + self.skip(x)
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over all positions; plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(32, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # 3 x (B, HW, C)
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class Block(nn.Module):
+    """A residual block and, where the level has it, attention."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, embedding: int, attention: bool):
+        super().__init__()
+        self.resblocks = ResidualBlock(in_channels, out_channels, embedding)
+        self.attention = Attention(out_channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.attention(self.resblocks(x, time))
+
+
+class FaceUNet(nn.Module):
+    """Noise predictor: (x_t (B, 3, H, W), t (B,) integer) -> eps (B, 3, H, W); H, W multiples of 2 ** (levels - 1)."""
+
+    def __init__(self, config: FaceUNetConfig):
+        super().__init__()
+        self.config = config
+        widths, embedding, last_level = config.widths, config.embedding, len(config.widths) - 1
+        self.time = nn.Sequential(
+            SinusoidalEmbedding(config.time_channels),
+            nn.Linear(config.time_channels, embedding),
+            nn.SiLU(),
+            nn.Linear(embedding, embedding),
+        )
+        down: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        skips, channels = [widths[0]], widths[0]
+        for level, width in enumerate(widths):
+            for _ in range(DOWN_BLOCKS):
+                down.append(Block(channels, width, embedding=embedding, attention=level in config.attention_levels))
+                channels = width
+                skips.append(width)
+            if level < last_level:
+                down.append(nn.Sequential(nn.Conv2d(width, width, 3, stride=2, padding=1)))
+                skips.append(width)
+        middle = [Block(channels, channels, embedding=embedding, attention=attention) for attention in (True, False)]
+        up: list[nn.Module] = []
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(UP_BLOCKS):
+                up.append(Block(channels + skips.pop(), width, embedding=embedding, attention=level in config.attention_levels))
+                channels = width
+            if level > 0:
+                up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)))
+        self.paths = {"down": len(down), "mid": len(middle), "up": len(up)}
+        for name, modules in (("down", down), ("mid", middle), ("up", up)):
+            for number, module in enumerate(modules, start=1):
+                self.add_module(f"{name}{number}", module)
+        self.out = nn.Sequential(nn.GroupNorm(32, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 3, 3, padding=1))
+
+    def path(self, name: str) -> list[nn.Module]:
+        """The modules of 'down', 'mid' or 'up' in their order."""
+        return [getattr(self, f"{name}{number}") for number in range(1, self.paths[name] + 1)]
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        time, x, skips = self.time(t), x_t, []
+        for module in self.path("down"):
+            x = module(x, time) if isinstance(module, Block) else module(x)
+            skips.append(x)
+        for module in self.path("mid"):
+            x = module(x, time)
+        for module in self.path("up"):
+            x = module(torch.cat([x, skips.pop()], dim=1), time) if isinstance(module, Block) else module(x)
+        return self.out(x)
+
+
+def load_face_unet(path: Path) -> FaceUNet:
+    """Read a network for inference, on the CPU in float32: the course's UNet.pt or a file of `save_weights`.
+
+    The tensors of the file become the network's own; nothing is copied.
+
+    Raises:
+        UserError: the file is missing or damaged, or its keys and shapes are not those of such a network.
+    """
+    content = load_tensors(path)
+    state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
+    try:
+        config = FaceUNetConfig.of(state)
+        with torch.device("meta"):
+            model = FaceUNet(config)
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a face network like the course's UNet.pt ({type(error).__name__}: {error})") from None
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    wrong = sorted(expected.keys() ^ state.keys()) or sorted(k for k in expected if state[k].shape != expected[k])
+    if wrong:
+        raise UserError(f"{path}: {len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}; expected are the keys of the course's UNet.pt")
+    for key, value in state.items():
+        owner, _, name = key.rpartition(".")
+        module = model.get_submodule(owner)
+        if name in module._buffers:
+            module._buffers[name] = value.float()
+        else:
+            module._parameters[name] = nn.Parameter(value.float(), requires_grad=False)
+    return model.eval()

@@ -1,0 +1,52 @@
+"""Accuracy of problem 3's predictions or networks.
+
+python3 -m p3_dann.evaluate --predictions PRED_CSV --labels hw2_data/digits/svhn/val.csv
+python3 -m p3_dann.evaluate --weights runs/p3_svhn/weights.pt --data hw2_data/digits/svhn
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from common.cli import UserError, choose_device, command
+from common.digits import load_digits
+from p3_dann.predict import load_network, predict
+
+
+def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
+    """Correct and all of the labelled images, matched by name. Raises UserError where a prediction is missing."""
+    for path in (predictions, labels):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+    truth = pd.read_csv(labels, dtype={"image_name": str}).set_index("image_name")["label"]
+    predicted = pd.read_csv(predictions, dtype={"image_name": str}).set_index("image_name")["label"]
+    missing = truth.index.difference(predicted.index)
+    if len(missing):
+        raise UserError(f"{predictions}: {len(missing)} images of {labels} have no row, first {missing[0]}")
+    return int((predicted[truth.index] == truth).sum()), len(truth)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--predictions", type=Path)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--data", type=Path, help="folder with data/*.png and val.csv")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    if arguments.predictions and arguments.labels:
+        correct, total = csv_accuracy(arguments.predictions, arguments.labels)
+    elif arguments.weights and arguments.data:
+        digits = load_digits(arguments.data, "val.csv")
+        predicted = predict(load_network(arguments.weights).to(choose_device(arguments.device)), digits.images)
+        correct, total = int((predicted == digits.labels).sum()), len(digits)
+    else:
+        raise UserError("give --predictions and --labels, or --weights and --data")
+    print(f"accuracy {correct / total:.4f} ({correct}/{total})")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,54 @@
+"""Problem 3's network: shared features, a digit classifier and a domain discriminator.
+
+Source: Ganin et al. 2016 (DANN), section 4; instance normalisation of the input, Shu et al. 2018 (VADA), section 6.
+"""
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from common.config import option
+from common.images import to_unit_range
+from p3_dann.adversarial import gradient_reversal
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    widths: tuple[int, ...] = option((64, 128, 128), "channels of each pair of convolutions")
+    dropout: float = option(0.1, "after each pair but the last, whole channels")
+    hidden: int = option(256, "hidden units of the domain discriminator")
+    instance_norm: bool = option(True, "normalise every channel of every input image")
+
+
+class Outputs(NamedTuple):
+    features: Tensor  # (B, widths[-1])
+    logits: Tensor  # (B, 10)
+    domain_logits: Tensor  # (B,); positive means target
+
+
+class DigitNetwork(nn.Module):
+    """(B, 3, 28, 28) in [-1, 1] -> Outputs. The discriminator's gradient reaches the features times -lambda_."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = [nn.InstanceNorm2d(3)] if config.instance_norm else []
+        channels = 3
+        for number, width in enumerate(config.widths):
+            if number > 0:
+                layers += [nn.MaxPool2d(2), nn.Dropout2d(config.dropout)]
+            for _ in range(2):
+                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
+                channels = width
+        self.extractor = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(channels, 10)
+        self.domain = nn.Sequential(nn.Linear(channels, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1), nn.Flatten(0))
+
+    def forward(self, x: Tensor, lambda_: float = 0.0) -> Outputs:
+        features = self.extractor(x)
+        return Outputs(features, self.classifier(features), self.domain(gradient_reversal(features, lambda_)))
+
+
+def prepare(images: Tensor) -> Tensor:
+    """The network's input from (B, 3, 28, 28) uint8 images."""
+    return to_unit_range(images)

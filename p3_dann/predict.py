@@ -1,0 +1,105 @@
+"""Digits of a folder of target-domain images.
+
+python3 -m p3_dann.predict IMAGE_DIR PRED_CSV      (hw2_3.sh)
+
+The images tell which domain they are from, and so which network reads them; the folder's name is not looked at.
+"""
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from common.checkpoint import load_weights
+from common.cli import UserError, choose_device, command
+from common.config import from_json
+from common.digits import read_digit
+from common.files import whole_file
+from p3_dann.network import DigitNetwork, NetworkConfig, prepare
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+
+
+def recognise_domain(images: Tensor) -> str:
+    """'usps' where most of the images (N, 3, 28, 28) uint8 are grey with much black, as scanned ink is; else 'svhn'."""
+    x = images.float()
+    spread = (x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2))  # 0 in grey images; at least 2 in SVHN's
+    black = (x.mean(dim=1) < 16).float().mean(dim=(1, 2))  # share of pixels; at least 0.17 in USPS
+    return "usps" if ((spread < 4) & (black > 0.12)).float().mean() > 0.5 else "svhn"
+
+
+def load_network(path: Path) -> DigitNetwork:
+    """The network of a weight file, for inference. Raises UserError where the file isn't one of this network."""
+    weights = load_weights(path)
+    try:
+        model = DigitNetwork(from_json(NetworkConfig, weights.config))
+        model.load_state_dict(weights.state_dict)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: not a weight file of problem 3 ({str(error).splitlines()[0]})") from None
+    return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def predict(model: DigitNetwork, images: Tensor, *, batch_size: int = 500) -> Tensor:
+    """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images."""
+    device = next(model.parameters()).device
+    parts = [model(prepare(batch.to(device))).logits.argmax(dim=1).cpu() for batch in images.split(batch_size)]
+    return torch.cat(parts)
+
+
+def read_images(folder: Path) -> dict[str, np.ndarray | None]:
+    """Every image file of a folder by name, sorted: (28, 28, 3) uint8, or None where unreadable, which is reported.
+
+    Raises:
+        UserError: no folder, no image files in it, or none that can be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if not paths:
+        raise UserError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in this folder")
+    images: dict[str, np.ndarray | None] = {}
+    for path in tqdm(paths, unit="image", desc="reading", mininterval=1.0):
+        try:
+            images[path.name] = read_digit(path)
+        except UserError as error:
+            print(f"warning: {error}; its row gets the folder's most frequent digit", file=sys.stderr)
+            images[path.name] = None
+    if all(image is None for image in images.values()):
+        raise UserError(f"{folder}: none of its {len(images)} images can be read")
+    return images
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image_dir", type=Path)
+    parser.add_argument("pred_csv", type=Path)
+    parser.add_argument("--domain", choices=("svhn", "usps"), help="(default: recognised from the images)")
+    parser.add_argument("--weights", type=Path, help="(default: the released ones of the domain)")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    device = choose_device(arguments.device)
+    images = read_images(arguments.image_dir)
+    readable = [name for name, image in images.items() if image is not None]
+    tensor = torch.from_numpy(np.stack([images[name] for name in readable])).permute(0, 3, 1, 2)
+    domain = arguments.domain or recognise_domain(tensor)
+    print(f"domain: {domain}", file=sys.stderr)
+    model = load_network(arguments.weights or CHECKPOINTS / f"p3_{domain}.pt").to(device)
+    predicted = dict(zip(readable, predict(model, tensor).tolist()))
+    fallback = Counter(predicted.values()).most_common(1)[0][0]
+    table = pd.DataFrame({"image_name": list(images), "label": [predicted.get(name, fallback) for name in images]})
+    with whole_file(arguments.pred_csv) as temporary:
+        table.to_csv(temporary, index=False)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

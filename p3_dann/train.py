@@ -1,0 +1,119 @@
+"""Train problem 3's network: adapted from MNIST-M to a target, or on one domain alone.
+
+python3 -m p3_dann.train --data hw2_data/digits --target svhn --run runs/p3_svhn
+python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode source --run runs/p3_svhn_source
+python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode target --run runs/p3_svhn_target
+
+Adaptation sees the labels of MNIST-M's train split and the images alone of the target's. The result is the averaged
+network after the last step: nothing selects among checkpoints.
+"""
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.checkpoint import save_weights
+from common.cli import choose_device, command
+from common.config import add_options, from_options, option, to_json
+from common.digits import batch_at, load_digits
+from common.rng import step_seed
+from common.training import FitOptions, Loss, TrainStep, fit
+from p3_dann import augment
+from p3_dann.adversarial import (
+    adaptation_factor,
+    class_imbalance,
+    conditional_entropy,
+    dann_loss,
+    pseudo_label_loss,
+)
+from p3_dann.network import DigitNetwork, NetworkConfig, prepare
+
+SOURCE = "mnistm"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    target: str = option("svhn", "domain to adapt to", choices=("svhn", "usps"))
+    mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
+    batch_size: int = option(128, "images per domain and step")
+    neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)")
+    lambda_max: float = option(0.3, "largest factor of the reversed gradient")
+    entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda")
+    balance: float = option(0.1, "weight of the target predictions' class imbalance, grown with lambda")
+    pseudo: float = option(1.0, "weight of the averaged network's labels on target images")
+    pseudo_start: float = option(0.3, "progress from which they count")
+    threshold: float = option(0.9, "confidence above which they count")
+
+
+def single_domain_loss(images: Tensor, labels: Tensor, train: TrainOptions, seed: int) -> Loss:
+    """Supervised cross-entropy on strong views of one labelled set."""
+
+    def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
+        rows = batch_at(len(images), train.batch_size, seed=seed, step=step.step).to(images.device)
+        logits = network(augment.strong(prepare(images[rows]))).logits
+        accuracy = (logits.argmax(dim=1) == labels[rows]).float().mean()
+        return nn.functional.cross_entropy(logits, labels[rows]), {"accuracy": accuracy}
+
+    return loss
+
+
+def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: TrainOptions, seed: int) -> Loss:
+    """DANN's losses on labelled source and unlabelled target images, with entropy, balance and pseudo-label terms."""
+
+    def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
+        size = train.batch_size
+        rows = batch_at(len(source), size, seed=step_seed(seed, 0), step=step.step).to(source.device)
+        target_rows = batch_at(len(target), size, seed=step_seed(seed, 1), step=step.step).to(source.device)
+        x_source, x_target = prepare(source[rows]), prepare(target[target_rows])
+        if train.target == "svhn":
+            x_source = augment.random_neighbours(x_source, probability=train.neighbours)
+        factor = adaptation_factor(step.progress)
+        _, logits, domain_logits = network(augment.strong(torch.cat([x_source, x_target])), train.lambda_max * factor)
+        target_logits = logits[size:].float()
+        domains = torch.arange(2, device=source.device).repeat_interleave(size)
+        total, metrics = dann_loss(logits[:size].float(), labels[rows], domain_logits.float(), domains)
+        entropy, imbalance = conditional_entropy(target_logits), class_imbalance(target_logits)
+        total = total + factor * (train.entropy * entropy + train.balance * imbalance)
+        metrics |= {"entropy": entropy.detach(), "imbalance": imbalance.detach()}
+        if train.pseudo > 0 and step.progress >= train.pseudo_start:
+            with torch.no_grad():
+                teacher_logits = step.ema(augment.weak(x_target)).logits.float()
+            pseudo, pseudo_metrics = pseudo_label_loss(target_logits, teacher_logits, threshold=train.threshold)
+            total, metrics = total + train.pseudo * pseudo, metrics | pseudo_metrics
+        return total, metrics
+
+    return loss
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with mnistm/, svhn/ and usps/")
+    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser.add_argument("--device", default="auto")
+    for config_class in (TrainOptions, NetworkConfig, FitOptions):
+        add_options(parser, config_class)
+    arguments = parser.parse_args(argv)
+    train, config, options = (from_options(c, arguments) for c in (TrainOptions, NetworkConfig, FitOptions))
+    device = choose_device(arguments.device)
+
+    torch.manual_seed(options.seed)
+    model = DigitNetwork(config).to(device)
+    if train.mode == "dann":
+        source = load_digits(arguments.data / SOURCE, "train.csv")
+        target = load_digits(arguments.data / train.target, "train.csv")
+        images, labels, target_images = (x.to(device) for x in (source.images, source.labels, target.images))
+        loss = adaptation_loss(images, labels, target_images, train, options.seed)
+    else:
+        digits = load_digits(arguments.data / (SOURCE if train.mode == "source" else train.target), "train.csv")
+        loss = single_domain_loss(digits.images.to(device), digits.labels.to(device), train, options.seed)
+    ema = fit(loss, model, options, arguments.run)
+    save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
