@@ -1,4 +1,5 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,11 @@ class Weights(NamedTuple):
     state_dict: dict[str, Tensor]  # float tensors in float32
 
 
-def save_weights(path: Path, module: nn.Module, config: Any, **metadata: Any) -> None:
-    """Save a module's state dict, floats in float16, with the frozen dataclass that builds it and JSON-like metadata."""
+def save_weights(path: Path, module: nn.Module, config: Any = None, **metadata: Any) -> None:
+    """Save a module's state dict, floats in float16, with the dataclass that builds it (if any) and JSON-like metadata."""
     state = {k: v.detach().cpu().half() if v.is_floating_point() else v.cpu() for k, v in module.state_dict().items()}
     with whole_file(path) as temporary:
-        torch.save({"config": to_json(config), "metadata": metadata, "state_dict": state}, temporary)
+        torch.save({"config": to_json(config) if config else {}, "metadata": metadata, "state_dict": state}, temporary)
 
 
 def load_tensors(path: Path) -> Any:
@@ -28,7 +29,9 @@ def load_tensors(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch 2.0.1's own loader
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a readable PyTorch file ({reason}); is it complete?") from None

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         predicted = ema(to_unit_range(held_out.images.to(device))).argmax(dim=1).cpu()
     accuracy = (predicted == held_out.labels).float().mean().item()
     print(f"val accuracy {accuracy:.4f}")
-    save_weights(arguments.run / "weights.pt", ema, options, fit=to_json(options), val_accuracy=accuracy)
+    save_weights(arguments.run / "weights.pt", ema, fit=to_json(options), val_accuracy=accuracy)
     return 0
 
 

@@ -83,6 +83,11 @@ def chunks(noises: dict[str, Tensor], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is CUDA's, the CPU allocator's or Python's way to say so."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 @torch.inference_mode()
 def sample_to_files(model: FaceUNet, noises: dict[str, Tensor], out: Path, *, chunk_size: int, eta: float, seed: int, num_steps: int) -> None:
     """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
@@ -96,7 +101,9 @@ def sample_to_files(model: FaceUNet, noises: dict[str, Tensor], out: Path, *, ch
             before = bar.n
             try:
                 x_0 = sample_faces(model, x_T, num_steps=num_steps, eta=eta, seeds=[seeds[n] for n in chunk], on_step=bar.update)
-            except (torch.cuda.OutOfMemoryError, MemoryError):
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
                 if chunk_size == 1:
                     raise UserError(f"out of memory on {device} with one image at a time; try --device cpu") from None
                 chunk_size //= 2

@@ -1,0 +1,101 @@
+"""Verify the released checkpoints and download what is missing or damaged.
+
+python3 -m common.download      (hw2_download.sh)
+
+checkpoints/manifest.json lists every file with its sha256, size and URL (https, file, or gdrive:ID); the environment
+variable HW2_MIRROR names a base URL to try first. A file of the right sha256 is kept and needs no network; a partial
+download is resumed; only verified files take their place.
+"""
+import argparse
+import hashlib
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.cli import UserError, command
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+ATTEMPTS = 3
+BLOCK = 1 << 18
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def transfer(url: str, part: Path, size: int) -> None:
+    """Append what is missing of `url` to `part`, or write it anew where the server can't resume. Raises OSError."""
+    if url.startswith("gdrive:"):
+        import gdown  # only here: everything else works without it
+
+        gdown.download(id=url.removeprefix("gdrive:"), output=str(part), quiet=False, resume=True)
+        return
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        resumed = getattr(response, "status", None) == 206
+        with open(part, "ab" if resumed else "wb") as file, tqdm(total=size, initial=have * resumed, unit="B", unit_scale=True, desc=part.stem) as bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+
+
+def fetch(path: Path, urls: Sequence[str], *, digest: str, size: int) -> None:
+    """Download one file, each URL up to ATTEMPTS times, and move it into place once its sha256 is right.
+
+    Raises:
+        UserError: no URL gave the right bytes.
+    """
+    part = path.with_name(path.name + ".part")
+    problem = "no URL is known"
+    for url in urls:
+        for _ in range(ATTEMPTS):
+            if part.exists() and part.stat().st_size >= size:
+                part.unlink()  # complete but not verified below: nothing to resume
+            try:
+                transfer(url, part, size)
+            except (OSError, ValueError, urllib.error.URLError) as error:
+                problem = f"{url}: {error}"
+                continue
+            got = part.stat().st_size if part.exists() else 0
+            if got == size and sha256(part) == digest:
+                os.replace(part, path)
+                return
+            problem = f"{url}: {got} of {size} bytes" if got != size else f"{url}: the sha256 is not the manifest's"
+    raise UserError(f"{path.name}: {problem}; try again, restore it with git checkout, or set HW2_MIRROR to a base URL that has it")
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where manifest.json is (default: checkpoints/)")
+    folder = parser.parse_args(argv).folder
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())["files"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'manifest.json'}: not a manifest ({error}); restore it with git checkout") from None
+    mirror = os.environ.get("HW2_MIRROR")
+    for name, entry in manifest.items():
+        path = folder / name
+        if path.is_file() and sha256(path) == entry["sha256"]:
+            print(f"{name}: verified", file=sys.stderr)
+            continue
+        urls = ([f"{mirror.rstrip('/')}/{name}"] if mirror else []) + entry.get("urls", [])
+        fetch(path, urls, digest=entry["sha256"], size=entry["size"])
+        print(f"{name}: downloaded and verified", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# bash get_dataset.sh      download and unpack the course's data set to hw2_data/ beside this script
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+if [ -d "$here/hw2_data" ]; then
+    echo "$here/hw2_data is there already" >&2
+    exit 0
+fi
+partial=$here/.hw2_data.partial
+mkdir -p "$partial"
+python3 -m gdown --continue 1YxkObGDlqZM0-9Zq-QMjk7q1vND4UJl3 --output "$partial/hw2_data.zip"
+python3 -m zipfile --extract "$partial/hw2_data.zip" "$partial"
+mv "$partial/hw2_data" "$here/hw2_data"
+rm -r "$partial"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# bash hw2_download.sh      verify the released checkpoints, download what is missing
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PYTHONPATH=$here exec python3 "$here/common/download.py" "$@"

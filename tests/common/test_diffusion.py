@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, last
+from common.rng import generator, per_sample_noise
+
+
+def two_point_denoiser(schedule: NoiseSchedule, point: torch.Tensor):
+    """The exact denoiser of data that is +point or -point with equal probability."""
+
+    def denoise(x, t):
+        abar = schedule.alphas_cumprod[t[0]].to(x)
+        score = (x * point).flatten(1).sum(1) * abar.sqrt() / (1 - abar)
+        x_0 = torch.tanh(score)[:, None, None, None] * point
+        return (x - abar.sqrt() * x_0) / (1 - abar).sqrt()
+
+    return denoise
+
+
+def test_linear_schedule_is_ddpms():
+    schedule = NoiseSchedule.linear(1000)
+    assert schedule.alphas_cumprod.dtype == torch.float64 and len(schedule) == 1000
+    assert schedule.alphas_cumprod[0].item() == pytest.approx(0.9999, abs=1e-12)
+    expected = math.exp(sum(math.log1p(-(1e-4 + (2e-2 - 1e-4) * i / 999)) for i in range(1000)))
+    assert schedule.alphas_cumprod[-1].item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_cosine_schedule_has_its_closed_form_before_the_clipped_end():
+    abar = NoiseSchedule.cosine(1000).alphas_cumprod
+    f = lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+    for t in (0, 100, 500, 900):
+        assert abar[t].item() == pytest.approx(f((t + 1) / 1000) / f(0), rel=1e-9)
+    assert (abar[1:] < abar[:-1]).all() and abar[-1] > 0
+
+
+def test_add_noise_has_the_schedules_moments():
+    schedule = NoiseSchedule.linear()
+    x_0 = torch.full((4, 3, 64, 64), 0.5)
+    t = torch.tensor([0, 300, 600, 999])
+    x_t = schedule.add_noise(x_0, torch.randn(x_0.shape, generator=generator(0)), t)
+    abar = schedule.alphas_cumprod[t].float()
+    assert torch.allclose(x_t.mean((1, 2, 3)), 0.5 * abar.sqrt(), atol=0.03)
+    assert torch.allclose(x_t.var((1, 2, 3)), 1 - abar, rtol=0.05)
+
+
+@given(st.integers(1, 1000), st.data())
+def test_timesteps_are_evenly_spaced_and_fall(num_timesteps, data):
+    num_steps = data.draw(st.integers(1, num_timesteps))
+    timesteps = ddim_timesteps(num_timesteps, num_steps)
+    assert len(timesteps) == num_steps and timesteps[-1] == 0 and timesteps[0] < num_timesteps
+    assert {a - b for a, b in zip(timesteps, timesteps[1:])} <= {num_timesteps // num_steps}
+
+
+@pytest.mark.parametrize("steps, offset", [(0, 0), (1001, 0), (1000, 1), (50, -1)])
+def test_impossible_timesteps_are_refused(steps, offset):
+    with pytest.raises(ValueError):
+        ddim_timesteps(1000, steps, offset=offset)
+
+
+@pytest.mark.parametrize("eta, clip", [(0.0, False), (0.0, True), (0.7, True)])
+def test_ddim_agrees_with_diffusers(eta, clip):
+    schedule = NoiseSchedule.linear()
+    oracle = DDIMScheduler(
+        beta_start=1e-4, beta_end=2e-2, beta_schedule="linear", clip_sample=clip, set_alpha_to_one=False, steps_offset=1
+    )
+    oracle.set_timesteps(50)
+    x = torch.randn(2, 3, 8, 8, generator=generator(1))
+    denoise = lambda x, t: torch.tanh(x * 1.3 + t[:, None, None, None] / 500)
+    timesteps = ddim_timesteps(1000, 50, offset=1)
+    assert timesteps == oracle.timesteps.tolist()
+    noise = per_sample_noise([1, 2])
+    final = schedule.alphas_cumprod[0].item()
+    ours = last(ddim(denoise, x, schedule, timesteps, eta=eta, clip_x_0=clip, final_alpha_cumprod=final, randn_like=noise)).x
+    noise = per_sample_noise([1, 2])
+    theirs = x
+    for t in oracle.timesteps:
+        eps = denoise(theirs, t.repeat(2))
+        theirs = oracle.step(eps, t, theirs, eta=eta, variance_noise=noise(theirs) if eta else None).prev_sample
+    assert torch.allclose(ours, theirs, atol=2e-4)
+
+
+@pytest.mark.parametrize("z", [0.0, 1.0], ids=["mean", "one standard deviation"])
+def test_eta_1_over_all_steps_is_ancestral_sampling(z):
+    """Against Ho et al. 2020: mean by equation 11, variance beta-tilde by equation 7."""
+    schedule = NoiseSchedule.linear(100, 1e-3, 0.1)
+    abar = [1.0, *schedule.alphas_cumprod.tolist()]
+    x = torch.randn(1, 1, 4, 4, generator=generator(0)).double()
+    denoise = lambda x, t: torch.sin(3 * x)
+    for step in ddim(denoise, x, schedule, ddim_timesteps(100, 100), eta=1.0, randn_like=lambda x: torch.full_like(x, z)):
+        now, before = abar[step.t + 1], abar[step.t]
+        beta = 1 - now / before
+        mean = (x - beta / math.sqrt(1 - now) * denoise(x, None)) / math.sqrt(1 - beta)
+        x = mean + z * math.sqrt(beta * (1 - before) / (1 - now))
+        assert torch.allclose(step.x, x, atol=1e-9)
+        x = step.x
+
+
+def test_ddim_of_the_exact_denoiser_ends_on_the_data():
+    schedule, point = NoiseSchedule.linear(), torch.randn(1, 3, 4, 4, generator=generator(3)).double()
+    x_T = torch.randn(16, 3, 4, 4, generator=generator(4)).double()
+    x_0 = last(ddim(two_point_denoiser(schedule, point), x_T, schedule, ddim_timesteps(1000, 200))).x
+    distance = torch.minimum((x_0 - point).abs().amax((1, 2, 3)), (x_0 + point).abs().amax((1, 2, 3)))
+    assert distance.max() < 1e-2
+    sides = torch.sign((x_0 * point).sum((1, 2, 3)))
+    assert len(sides.unique()) == 2  # both modes are reached
+
+
+def test_deterministic_ddim_runs_backwards():
+    schedule, point = NoiseSchedule.linear(), torch.randn(1, 3, 4, 4, generator=generator(3)).double()
+    denoise = two_point_denoiser(schedule, 0.3 * point)
+    x_T, timesteps = torch.randn(4, 3, 4, 4, generator=generator(4)).double(), list(range(999, 199, -1))
+    x = last(ddim(denoise, x_T, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[199].item())).x
+    back = last(ddim(denoise, x, schedule, list(range(199, 999)), final_alpha_cumprod=schedule.alphas_cumprod[999].item())).x
+    assert torch.allclose(back, x_T, atol=0.02)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.cli import UserError
+from common.images import grid, read_rgb, to_uint8, to_unit_range, write_png
+
+
+def test_uint8_survives_the_unit_range():
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_unit_range(values)), values)
+    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_png_round_trip(tmp_path):
+    image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
+    write_png(tmp_path / "a.png", image)
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png")), image.permute(1, 2, 0).numpy())
+
+
+GREY = np.arange(0, 250, 10, dtype=np.uint8).reshape(5, 5)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(GREY),
+        Image.fromarray(GREY).convert("P"),
+        Image.fromarray(GREY.astype(np.uint16) * 257),
+        Image.fromarray(GREY).convert("RGBA"),
+        Image.fromarray(GREY).convert("LA"),
+    ],
+    ids=["grey", "palette", "16 bit", "rgba", "grey with alpha"],
+)
+def test_every_kind_of_picture_reads_as_the_same_rgb(tmp_path, picture):
+    picture.save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png")), np.repeat(GREY[..., None], 3, axis=2))
+
+
+def test_transparent_pixels_are_white(tmp_path):
+    Image.new("RGBA", (2, 2), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    assert np.asarray(read_rgb(tmp_path / "a.png")).min() == 255
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_damaged_pictures_are_a_users_error(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.png: not a readable image"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_grid_lays_out_row_by_row():
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 2, 2)
+    canvas = grid(images, 3, gap=1)
+    assert canvas.shape == (3, 7, 10)
+    assert canvas[0, 1, 1::3].tolist() == [0, 1, 2] and canvas[0, 4, 1::3].tolist() == [3, 4, 5] and canvas[0, 0, 0] == 255

@@ -1,0 +1,21 @@
+import pytest
+import torch
+
+from common.rng import per_sample_noise, step_seed
+
+
+def test_step_seeds_differ_in_every_part():
+    assert len({step_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}) == 125
+    assert step_seed(1, 2) == step_seed(1, 2) and 0 <= step_seed(1, 2) < 2**63
+
+
+def test_noise_of_a_sample_does_not_depend_on_its_batch():
+    x = torch.empty(3, 2, 4, 4)
+    together, alone = per_sample_noise([7, 8, 9]), per_sample_noise([8])
+    for _ in range(2):  # a second draw continues the same streams
+        assert torch.equal(together(x)[1:2], alone(x[:1]))
+
+
+def test_wrong_batch_is_refused():
+    with pytest.raises(ValueError, match="2 seeds for a batch of 3"):
+        per_sample_noise([1, 2])(torch.empty(3, 1))

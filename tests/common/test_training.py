@@ -1,0 +1,69 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from common.cli import UserError
+from common.training import FitOptions, fit, learning_rate_factor
+
+OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def loss(module, step):
+    x = torch.randn(16, 4)
+    return (module(x) - x.sum(1, keepdim=True)).square().mean(), {"progress": step.progress}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupted_at(stop):
+    def interrupting(module, step):
+        if step.step == stop:
+            raise Interrupted
+        return loss(module, step)
+
+    return interrupting
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5])
+def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop):
+    whole, resumed = network(), network()
+    whole_ema = fit(loss, whole, OPTIONS, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(stop), resumed, OPTIONS, tmp_path / "resumed")
+    resumed = network()
+    resumed_ema = fit(loss, resumed, OPTIONS, tmp_path / "resumed")
+    for a, b in ((whole, resumed), (whole_ema, resumed_ema)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    metrics = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("whole", "resumed")]
+    assert metrics[0] == metrics[1]
+    assert [json.loads(line)["step"] for line in metrics[0].splitlines()] == [2, 4, 6]
+
+
+def test_other_options_do_not_continue_a_run(tmp_path):
+    fit(loss, network(), OPTIONS, tmp_path)
+    with pytest.raises(UserError, match="other options"):
+        fit(loss, network(), FitOptions(steps=7), tmp_path)
+
+
+def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
+    x, y = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16.0)[:, None] / 16
+    module = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1))
+    options = FitOptions(steps=400, learning_rate=1e-2, warmup=10, ema_decay=0.95, precision="float32", log_every=400, save_every=400)
+    ema = fit(lambda m, _: ((m(x) - y).square().mean(), {}), module, options, tmp_path)
+    assert (ema(x) - y).square().mean() < 1e-3
+
+
+def test_learning_rate_is_a_trapezoid():
+    options = FitOptions(steps=100, warmup=10, cooldown=0.2)
+    factors = [learning_rate_factor(step, options) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and factors[50] == 1.0 and factors[99] == pytest.approx(0.05)
+    assert max(factors) == 1.0 and factors.index(1.0) == 9 and min(factors) > 0

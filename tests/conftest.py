@@ -1,0 +1,75 @@
+"""Fixtures: tiny data sets made here, and the real data where HW2_REAL_DATA names it."""
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with course/ and data/, or a skip."""
+    path = Path(os.environ.get("HW2_REAL_DATA", ""))
+    if not (path / "course").is_dir():
+        pytest.skip("HW2_REAL_DATA names no folder with course/ and data/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_digits(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """hw2_data/digits, unpacked from the real data."""
+    out = tmp_path_factory.mktemp("hw2_data")
+    subprocess.run([sys.executable, real_data / "data" / "unpack.py", out], check=True, capture_output=True)
+    return out / "digits"
+
+
+@pytest.fixture
+def digit_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Make root/NAME with data/*.png, train.csv and val.csv: each digit a bright square at its own place."""
+
+    def make(name: str = "mnistm", count: int = 40) -> Path:
+        root, random = tmp_path / "digits" / name, np.random.RandomState(0)
+        (root / "data").mkdir(parents=True)
+        rows = []
+        for i in range(count):
+            label = i % 10
+            image = random.randint(0, 60, (28, 28, 3), dtype=np.uint8)
+            top, left = 2 + label // 5 * 13, 1 + label % 5 * 5
+            image[top : top + 10, left : left + 5] = 255
+            Image.fromarray(image).save(root / "data" / f"{i:05d}.png")
+            rows.append((f"{i:05d}.png", label))
+        for csv in ("train.csv", "val.csv"):
+            pd.DataFrame(rows, columns=["image_name", "label"]).to_csv(root / csv, index=False)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run one of the repository's scripts from another folder, with this interpreter as python3."""
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "python3").symlink_to(sys.executable)
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(bin_folder), os.environ["PATH"]])
+
+    def run(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
+        command = ["bash", str(REPOSITORY / name), *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True)
+
+    return run
+
+
+def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit code 2 and a last line on stderr that says `error:` and all the words, no traceback."""
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 2, result.stderr
+    assert last.startswith("error: ") and "Traceback" not in result.stderr
+    assert all(word in last for word in words), last

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import digit_classifier
+from p1_cond_ddpm import judge
+from tests.conftest import assert_one_line_error
+
+
+def test_the_networks_keys_are_the_courses(real_data):
+    digit_classifier.load(real_data / "course" / "Classifier.pth")
+
+
+def test_shifted_images_keep_their_content():
+    torch.manual_seed(0)
+    image = torch.zeros(64, 3, 28, 28)
+    image[:, :, 10:18, 10:18] = 1
+    moved = judge.random_shift(image)
+    assert moved.sum((1, 2, 3)).unique().tolist() == [3 * 64.0]
+    tops = moved[:, 0].amax(2).argmax(1)
+    assert set(tops.tolist()) == {8, 9, 10, 11, 12}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    for digit in range(10):
+        Image.fromarray(np.full((28, 28, 3), 20 * digit, np.uint8)).save(tmp_path / "out" / f"{digit}_001.png")
+    return tmp_path / "out"
+
+
+def test_course_weights_judge_real_images(real_data, real_digits, tmp_path, capsys):
+    names = [line.split(",") for line in (real_digits / "mnistm" / "val.csv").read_text().splitlines()[1:501]]
+    (tmp_path / "real").mkdir()
+    for number, (name, label) in enumerate(names):
+        (tmp_path / "real" / f"{label}_{number}.png").symlink_to(real_digits / "mnistm" / "data" / name)
+    course = str(real_data / "course" / "Classifier.pth")
+    assert digit_classifier.main(["--folder", str(tmp_path / "real"), "--weights", course]) == 0
+    accuracy = float(capsys.readouterr().out.split()[2])
+    assert 0.93 < accuracy < 0.99
+
+
+def test_output_line_is_the_courses(folder, capsys):
+    assert digit_classifier.main(["--folder", str(folder), "--weights", str(digit_classifier.OWN)]) == 0
+    out, err = capsys.readouterr()
+    correct = int(out.split("correct/total = ")[1].split("/")[0])
+    assert out == f"acc = {correct / 10} (correct/total = {correct}/10)\n" and "own" in err
+
+
+def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch):
+    monkeypatch.delenv("HW2_REAL_DATA", raising=False)
+    assert digit_classifier.find_weights() == digit_classifier.OWN
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / "Classifier.pth").write_text("")
+    monkeypatch.setenv("HW2_REAL_DATA", str(tmp_path))
+    assert digit_classifier.find_weights() == tmp_path / "course" / "Classifier.pth"
+
+
+@pytest.mark.parametrize("fault", ["missing", "empty", "size", "name", "damaged"])
+def test_bad_folders_are_one_line(folder, fault, capsys):
+    if fault == "missing":
+        folder = folder / "nowhere"
+    elif fault == "empty":
+        for path in folder.iterdir():
+            path.unlink()
+    elif fault == "size":
+        Image.new("RGB", (27, 28)).save(folder / "3_001.png")
+    elif fault == "name":
+        (folder / "3_001.png").rename(folder / "x_001.png")
+    else:
+        (folder / "3_001.png").write_bytes(b"")
+    assert digit_classifier.main(["--folder", str(folder)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

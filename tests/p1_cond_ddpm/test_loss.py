@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from common.diffusion import NoiseSchedule
+from p1_cond_ddpm.loss import guided, stratified_timesteps, v_loss
+
+SCHEDULE = NoiseSchedule.cosine()
+
+
+def test_timesteps_fill_every_part_of_the_range_once():
+    t = stratified_timesteps(10, 1000)
+    assert sorted((t // 100).tolist()) == list(range(10)) or len(set(((t - t.min()) // 100).tolist())) == 10
+    many = torch.cat([stratified_timesteps(10, 1000) for _ in range(2000)])
+    assert many.min() >= 0 and many.max() <= 999 and abs(many.float().mean() - 499.5) < 5
+
+
+def test_the_true_v_has_no_loss_and_zero_has_vs_mean_square():
+    x_0 = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(256, dtype=torch.int64)
+
+    def perfect(x_t, t, labels):
+        signal, sigma = SCHEDULE.signal_and_noise(t, x_t)
+        noise = (x_t - signal * x_0) / sigma
+        return signal * noise - sigma * x_0
+
+    options = {"label_dropout": 0.0, "null_label": 10}
+    assert v_loss(perfect, SCHEDULE, x_0, labels, **options) < 1e-4
+    assert v_loss(lambda x, t, y: torch.zeros_like(x), SCHEDULE, x_0, labels, **options) == pytest.approx(1.0, abs=0.05)
+
+
+def test_labels_are_dropped_at_the_given_rate():
+    seen = []
+
+    def model(x, t, labels):
+        seen.append(labels)
+        return x
+
+    torch.manual_seed(0)
+    labels = torch.full((4000,), 3)
+    v_loss(model, SCHEDULE, torch.zeros(4000, 1, 1, 1), labels, label_dropout=0.1, null_label=10)
+    assert set(seen[0].tolist()) == {3, 10} and (seen[0] == 10).float().mean() == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0, 2.5])
+def test_guidance_extrapolates_from_unconditional_to_conditional(scale):
+    model = lambda x, t, labels: labels[:, None, None, None].float() * torch.ones_like(x)
+    labels, t, x = torch.tensor([2, 4]), torch.tensor([300, 300]), torch.randn(2, 3, 4, 4)
+    eps = guided(model, SCHEDULE, labels, scale=scale, null_label=10)(x, t)
+    signal, sigma = SCHEDULE.signal_and_noise(t, x)
+    eps_of = lambda v: signal * v + sigma * x
+    conditional, unconditional = eps_of(labels[:, None, None, None].float()), eps_of(10.0)
+    assert torch.allclose(eps, unconditional + scale * (conditional - unconditional), atol=1e-4)

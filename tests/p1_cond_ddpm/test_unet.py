@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from p1_cond_ddpm.unet import UNet, UNetConfig
+
+SMALL = UNetConfig(widths=(16, 32), blocks=1, middle_blocks=1, embedding=32)
+
+
+def randomised(model):
+    """The model with every parameter random: zero-initialised branches would hide what they do."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("config", [SMALL, UNetConfig(widths=(16, 32, 32), patch_size=1), UNetConfig(widths=(16,), image_channels=1)])
+def test_output_has_the_inputs_shape(config):
+    x = torch.randn(2, config.image_channels, 28, 28)
+    assert UNet(config)(x, torch.tensor([0, 999]), torch.tensor([3, 10])).shape == x.shape
+
+
+def test_a_fresh_network_predicts_zero():
+    assert UNet(SMALL)(torch.randn(1, 3, 28, 28), torch.tensor([5]), torch.tensor([1])).abs().max() == 0
+
+
+@pytest.mark.parametrize("changed", ["x", "t", "label"])
+def test_output_depends_on_every_input_and_on_its_own_row_only(changed):
+    model = randomised(UNet(SMALL))
+    x, t, labels = torch.randn(2, 3, 28, 28), torch.tensor([100, 500]), torch.tensor([1, 2])
+    before = model(x, t, labels)
+    {"x": x, "t": t, "label": labels}[changed][1] += 1
+    after = model(x, t, labels)
+    assert torch.equal(before[0], after[0]) and not torch.allclose(before[1], after[1], atol=1e-3)
+
+
+def test_every_parameter_gets_a_gradient():
+    model = randomised(UNet(SMALL)).train()
+    model(torch.randn(11, 3, 28, 28), torch.arange(11) * 90, torch.arange(11)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []

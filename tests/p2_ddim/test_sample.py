@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.checkpoint import save_weights
+from p2_ddim import evaluate, sample
+from p2_ddim.unet import FaceUNet
+from tests.conftest import assert_one_line_error
+from tests.p2_ddim.test_unet import THIN, filled
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = FaceUNet(THIN)
+    model.load_state_dict(filled({k: tuple(v.shape) for k, v in model.state_dict().items()}))
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def inputs(tmp_path, model):
+    save_weights(tmp_path / "thin.pt", model, THIN)
+    (tmp_path / "noise").mkdir()
+    for name in ("00", "my noise", "x.y"):
+        torch.save(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(len(name))), tmp_path / "noise" / f"{name}.pt")
+    return tmp_path
+
+
+def test_pictures_use_one_range_over_all_channels():
+    x = torch.tensor([-2.0, 0.0, 1.0, 3.0]).reshape(1, 1, 4).repeat(3, 1, 1) - torch.tensor([0.0, 0.0, 1.0])[:, None, None]
+    low, high = -3.0, 3.0
+    assert torch.equal(sample.to_picture(x), ((x - low) / (high - low) * 255 + 0.5).to(torch.uint8))
+    assert sample.to_picture(torch.ones(3, 2, 2)).max() == 0  # a constant image is no division by zero
+
+
+def test_script_names_its_output_after_the_noises(script, inputs):
+    result = script("hw2_2.sh", "noise", "new folder/out", "thin.pt", "--num-steps", "2")
+    assert result.returncode == 0, result.stderr
+    out = inputs / "new folder" / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["00.png", "my noise.png", "x.y.png"]
+    assert Image.open(out / "00.png").size == (32, 32)
+
+
+def test_pictures_do_not_depend_on_the_chunks(inputs, model):
+    noises = {p.stem: sample.read_noise(p) for p in sorted((inputs / "noise").iterdir())}
+    noises["larger"] = torch.randn(1, 3, 64, 32)
+    pictures = []
+    for size in (1, 3):
+        out = inputs / str(size)
+        sample.sample_to_files(model, noises, out, chunk_size=size, eta=1.0, seed=0, num_steps=2)
+        pictures.append({path.name: np.asarray(Image.open(path)).astype(int) for path in out.iterdir()})
+    assert pictures[0].keys() == pictures[1].keys() == {f"{name}.png" for name in noises}
+    assert max(np.abs(pictures[0][name] - pictures[1][name]).max() for name in pictures[0]) <= 1
+
+
+def test_eta_draws_each_images_noise_from_its_seed(model):
+    x_T = torch.randn(2, 3, 32, 32)
+    run = lambda x, seeds, eta: sample.sample_faces(model, x, num_steps=2, eta=eta, seeds=seeds)
+    with torch.inference_mode():
+        assert torch.allclose(run(x_T, [5, 6], 1.0)[1:], run(x_T[1:], [6], 1.0), atol=1e-4)
+        assert not torch.allclose(run(x_T, [5, 6], 1.0), run(x_T, [7, 8], 1.0), atol=0.1)
+        assert torch.equal(run(x_T, [5, 6], 0.0), run(x_T, [7, 8], 0.0))
+
+
+class Scarce:
+    """A network that runs out of memory beyond `largest` images."""
+
+    def __init__(self, model, largest):
+        self.model, self.largest, self.sizes = model, largest, []
+        self.parameters = model.parameters
+
+    def __call__(self, x, t):
+        self.sizes.append(len(x))
+        if len(x) > self.largest:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return self.model(x, t)
+
+
+def test_chunks_halve_when_memory_runs_out(inputs, model):
+    noises = {f"{i}": torch.randn(1, 3, 32, 32) for i in range(5)}
+    scarce = Scarce(model, 2)
+    sample.sample_to_files(scarce, noises, inputs / "out", chunk_size=5, eta=0.0, seed=0, num_steps=1)
+    assert scarce.sizes == [5, 2, 2, 1] and len(list((inputs / "out").iterdir())) == 5
+    with pytest.raises(sample.UserError, match="one image at a time"):
+        sample.sample_to_files(Scarce(model, 0), noises, inputs / "none", chunk_size=4, eta=0.0, seed=0, num_steps=1)
+
+
+BAD_NOISES = {
+    "not a tensor": [1, 2],
+    "integers": torch.zeros(1, 3, 32, 32, dtype=torch.int64),
+    "odd size": torch.zeros(1, 3, 33, 32),
+    "two images": torch.zeros(2, 3, 32, 32),
+    "grey": torch.zeros(1, 1, 32, 32),
+    "empty": torch.zeros(1, 3, 0, 32),
+    "not finite": torch.full((1, 3, 32, 32), float("nan")),
+}
+
+
+@pytest.mark.parametrize("content", BAD_NOISES.values(), ids=BAD_NOISES.keys())
+def test_a_bad_noise_is_named(tmp_path, content):
+    torch.save(content, tmp_path / "07.pt")
+    with pytest.raises(sample.UserError, match=r"07\.pt: "):
+        sample.read_noise(tmp_path / "07.pt")
+
+
+def test_bad_input_is_one_line_and_writes_nothing(script, inputs):
+    assert_one_line_error(script("hw2_2.sh", "nowhere", "out", "thin.pt"), "nowhere: no noise files")
+    assert_one_line_error(script("hw2_2.sh", "noise", "out", "nothing.pt"), "nothing.pt: no such file")
+    (inputs / "noise" / "01.pt").write_bytes(b"half")
+    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: not a readable PyTorch file")
+    assert not (inputs / "other").exists()
+
+
+def test_evaluate_prints_the_mean_square(tmp_path, capsys):
+    for folder, value in (("a", 10), ("b", 13)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 4), (value, 10, 10)).save(tmp_path / folder / "00.png")
+    assert evaluate.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out == "00.png MSE 3.0000\nmean MSE 3.0000\n"
+    Image.new("RGB", (5, 4)).save(tmp_path / "b" / "00.png")
+    assert evaluate.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 2

@@ -1,0 +1,92 @@
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from common.checkpoint import save_weights
+from common.cli import UserError
+from p2_ddim.sample import sample_faces, to_picture
+from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
+
+THIN = FaceUNetConfig(widths=(32, 32, 64, 64, 96, 96), time_channels=32, embedding=64)
+
+
+def filled(shapes):
+    """Tensors by the rule of the golden vector: a function of key and shape alone."""
+    state = {}
+    for key, shape in shapes.items():
+        n = np.random.RandomState(zlib.crc32(key.encode()) & 0xFFFFFFFF).standard_normal(shape).astype(np.float32)
+        if key == "time.0.inv_freq":
+            n = np.exp(-np.log(10_000) * np.arange(0, 2 * shape[0], 2) / (2 * shape[0])).astype(np.float32)
+        elif key.endswith("bias"):
+            n = 0.1 * n
+        elif len(shape) == 1:
+            n = 1 + 0.1 * n
+        else:
+            small = 0.1 if key.endswith(("conv2.weight", "attention.out.weight")) else 1.0
+            n = n / np.float32(np.sqrt(np.prod(shape[1:]))) * np.float32(small)
+        state[key] = torch.from_numpy(n)
+    return state
+
+
+@pytest.fixture(scope="module")
+def golden(real_data, tmp_path_factory):
+    """The full-size network of the golden vector, through a file like the course's, and the vector."""
+    rows = [line.split("\t") for line in (real_data / "course" / "unet_pt_keys.tsv").read_text().splitlines()]
+    shapes = {row[0]: tuple(int(n) for n in row[1].strip("()").split(",") if n.strip()) for row in rows if row[1].startswith("(")}
+    path = tmp_path_factory.mktemp("golden") / "UNet.pt"
+    torch.save(filled(shapes), path)
+    model = load_face_unet(path)
+    path.unlink()
+    assert len(shapes) == len(model.state_dict()) == 427
+    return model, np.load(real_data / "course" / "golden_face.npz")
+
+
+def test_the_keys_give_the_courses_config(golden):
+    assert golden[0].config == FaceUNetConfig()
+
+
+def test_network_meets_the_golden_vector(golden):
+    model, vector = golden
+    with torch.inference_mode():
+        eps = model(torch.from_numpy(vector["noise"]), torch.from_numpy(vector["t"])).numpy()
+    assert np.abs(eps - vector["eps"]).max() < 1e-4 * np.abs(vector["eps"]).max()
+
+
+def test_sampler_meets_the_golden_vector(golden):
+    model, vector = golden
+    with torch.inference_mode():
+        x_0 = sample_faces(model, torch.from_numpy(vector["noise"]))
+    assert np.abs(x_0.numpy() - vector["x_0"]).max() < 2e-3
+    pictures = torch.stack([to_picture(x) for x in x_0]).permute(0, 2, 3, 1).numpy().astype(float)
+    assert ((pictures - vector["png"]) ** 2).mean() < 0.02
+
+
+def test_a_thin_network_is_read_off_its_tensors(tmp_path):
+    model = FaceUNet(THIN).eval()
+    torch.save(model.state_dict(), tmp_path / "plain.pt")
+    loaded = load_face_unet(tmp_path / "plain.pt")
+    assert loaded.config == THIN
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([7])
+    assert torch.equal(loaded(x, t), model(x, t))
+    save_weights(tmp_path / "ours.pt", model, THIN)
+    assert torch.allclose(load_face_unet(tmp_path / "ours.pt")(x, t), model(x, t), atol=0.02)
+
+
+@pytest.mark.parametrize("fault", ["missing key", "extra key", "wrong shape", "foreign", "no dictionary"])
+def test_other_files_are_a_users_error(tmp_path, fault):
+    state = FaceUNet(THIN).state_dict()
+    if fault == "missing key":
+        del state["mid1.attention.qkv.bias"]
+    elif fault == "extra key":
+        state["more"] = torch.zeros(1)
+    elif fault == "wrong shape":
+        state["up3.resblocks.conv2.weight"] = torch.zeros(3, 3)
+    elif fault == "foreign":
+        state = {"conv.weight": torch.zeros(1)}
+    else:
+        state = [1, 2]
+    torch.save(state, tmp_path / "UNet.pt")
+    with pytest.raises(UserError, match=r"UNet\.pt: .*the course's UNet\.pt"):
+        load_face_unet(tmp_path / "UNet.pt")
