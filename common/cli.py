@@ -1,11 +1,15 @@
 """What every command shares: errors as one line with exit code 2, and the choice of the device."""
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
 
 
 class UserError(Exception):

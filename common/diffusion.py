@@ -104,8 +104,8 @@ def ddim(
         yield Step(t, x, x_0)
 
 
-def last(steps: Iterator[Step]) -> Step:
-    """Run a sampler to its end and return the last step."""
+def last(steps: Iterator[Step], on_step: Callable[[int], object] = lambda images: None) -> Step:
+    """Run a sampler to its end and return the last step; `on_step` gets the number of images after every step."""
     for step in steps:
-        pass
+        on_step(len(step.x))
     return step

@@ -45,7 +45,8 @@ def transfer(url: str, part: Path, size: int) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=30) as response:
         resumed = getattr(response, "status", None) == 206
-        with open(part, "ab" if resumed else "wb") as file, tqdm(total=size, initial=have * resumed, unit="B", unit_scale=True, desc=part.stem) as bar:
+        bar = tqdm(total=size, initial=have * resumed, unit="B", unit_scale=True, desc=part.stem)
+        with open(part, "ab" if resumed else "wb") as file, bar:
             while block := response.read(BLOCK):
                 file.write(block)
                 bar.update(len(block))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from common.checkpoint import load_weights
 from common.cli import UserError, choose_device, command
 from common.config import from_json
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, last
 from common.images import to_uint8, write_png
 from common.rng import per_sample_noise, step_seed
 from p1_cond_ddpm.loss import guided
@@ -64,9 +64,7 @@ def sample_digits(
         clip_x_0=True,
         randn_like=randn_like,
     )
-    for step in steps:
-        on_step(len(labels))
-    return to_uint8(step.x)
+    return to_uint8(last(steps, on_step).x)
 
 
 @command

@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for config_class in (UNetConfig, TrainOptions, FitOptions):
         add_options(parser, config_class)
     arguments = parser.parse_args(argv)
-    config, train, options = (from_options(c, arguments) for c in (UNetConfig, TrainOptions, FitOptions))
+    config, train = from_options(UNetConfig, arguments), from_options(TrainOptions, arguments)
+    options = from_options(FitOptions, arguments)
     device = choose_device(arguments.device)
 
     digits = load_digits(arguments.data, "train.csv")

@@ -90,7 +90,8 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         patch_channels = config.image_channels * config.patch_size**2
-        self.time = nn.Sequential(nn.Linear(config.widths[0] * 2, config.embedding), nn.SiLU(), nn.Linear(config.embedding, config.embedding))
+        sinusoids, embedding = 2 * config.widths[0], config.embedding
+        self.time = nn.Sequential(nn.Linear(sinusoids, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.label = nn.Embedding(config.num_classes + 1, config.embedding)
         self.input = nn.Conv2d(patch_channels, config.widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from common.checkpoint import load_tensors
 from common.cli import UserError, choose_device, command
-from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps
+from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
 from common.images import write_png
 from common.rng import per_sample_noise, step_seed
 from p2_ddim.unet import FaceUNet, load_face_unet
@@ -47,9 +47,7 @@ def sample_faces(
         final_alpha_cumprod=schedule.alphas_cumprod[0].item(),
         randn_like=per_sample_noise(range(len(x_T)) if seeds is None else seeds),
     )
-    for step in steps:
-        on_step(len(x_T))
-    return step.x
+    return last(steps, on_step).x
 
 
 def to_picture(x_0: Tensor) -> Tensor:
@@ -89,7 +87,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @torch.inference_mode()
-def sample_to_files(model: FaceUNet, noises: dict[str, Tensor], out: Path, *, chunk_size: int, eta: float, seed: int, num_steps: int) -> None:
+def sample_to_files(
+    model: FaceUNet, noises: dict[str, Tensor], out: Path, *, chunk_size: int, eta: float = 0.0, seed: int = 0, num_steps: int = NUM_STEPS
+) -> None:
     """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
     device = next(model.parameters()).device
     seeds = {name: step_seed(seed, i) for i, name in enumerate(noises)}
@@ -141,7 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     model = load_face_unet(arguments.unet_pt).to(device)
     chunk_size = arguments.chunk_size or (1 if device.type == "cpu" else 5)
-    sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, eta=arguments.eta, seed=arguments.seed, num_steps=arguments.num_steps)
+    how = {"eta": arguments.eta, "seed": arguments.seed, "num_steps": arguments.num_steps}
+    sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
     return 0
 
 

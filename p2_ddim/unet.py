@@ -168,7 +168,8 @@ def load_face_unet(path: Path) -> FaceUNet:
     expected = {key: value.shape for key, value in model.state_dict().items()}
     wrong = sorted(expected.keys() ^ state.keys()) or sorted(k for k in expected if state[k].shape != expected[k])
     if wrong:
-        raise UserError(f"{path}: {len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}; expected are the keys of the course's UNet.pt")
+        what = f"{len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}"
+        raise UserError(f"{path}: {what}; expected are the keys of the course's UNet.pt")
     for key, value in state.items():
         owner, _, name = key.rpartition(".")
         module = model.get_submodule(owner)

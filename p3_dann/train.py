@@ -97,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for config_class in (TrainOptions, NetworkConfig, FitOptions):
         add_options(parser, config_class)
     arguments = parser.parse_args(argv)
-    train, config, options = (from_options(c, arguments) for c in (TrainOptions, NetworkConfig, FitOptions))
+    train, config = from_options(TrainOptions, arguments), from_options(NetworkConfig, arguments)
+    options = from_options(FitOptions, arguments)
     device = choose_device(arguments.device)
 
     torch.manual_seed(options.seed)

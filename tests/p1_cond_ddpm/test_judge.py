@@ -5,7 +5,6 @@ from PIL import Image
 
 import digit_classifier
 from p1_cond_ddpm import judge
-from tests.conftest import assert_one_line_error
 
 
 def test_the_networks_keys_are_the_courses(real_data):

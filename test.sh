@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# bash test.sh [--current] [PYTEST ARGUMENTS]      make the environment once, then lint, check types and run the tests
+#   --current   on a current torch instead of the graded versions
+#   -m slow     the released checkpoints on real data (minutes), instead of the quick tests
+# HW2_VENV=FOLDER runs them in an environment of your own.
+# Real data (course/ and data/) is found through HW2_REAL_DATA, by default ../shared; tests that need it skip without.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/environment.sh"
+kind=graded
+if [ "${1:-}" = --current ]; then
+    kind=current
+    shift
+fi
+use_environment "$kind"
+export HW2_REAL_DATA=${HW2_REAL_DATA:-$(cd "$here/.." && pwd)/shared}
+cd "$here"
+"$PYTHON" -m ruff check .
+"$PYTHON" -m mypy
+[ $# -gt 0 ] || set -- -m "not slow"
+exec "$PYTHON" -m pytest "$@"

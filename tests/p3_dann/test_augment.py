@@ -1,0 +1,59 @@
+import torch
+
+from p3_dann import augment
+
+
+def batch(count=32):
+    return torch.rand(count, 3, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_no_motion_is_the_identity():
+    x = batch()
+    assert torch.allclose(augment.random_affine(x, degrees=0, scale=0, shear=0, shift=0), x, atol=1e-5)
+
+
+def test_a_shift_moves_by_pixels():
+    x = torch.zeros(200, 1, 29, 29)
+    x[:, :, 14, 14] = 1
+    torch.manual_seed(0)
+    moved = augment.random_affine(x, degrees=0, scale=0, shear=0, shift=3)[:, 0]
+    rows = (moved.sum(2) * torch.arange(29)).sum(1) / moved.sum((1, 2)) - 14
+    assert rows.abs().max() <= 3 and rows.min() < -2 and rows.max() > 2
+
+
+def test_inversion_negates_some_images_whole():
+    x = batch(100)
+    torch.manual_seed(0)
+    same = (augment.random_inversion(x) / x).flatten(1)
+    assert (same == same[:, :1]).all() and 20 < (same[:, 0] < 0).sum() < 80
+
+
+def test_colour_keeps_grey_images_grey():
+    grey = batch()[:, :1].repeat(1, 3, 1, 1)
+    mixed = augment.random_colour(grey, strength=0.2)
+    ratio = mixed / grey
+    assert torch.allclose(ratio, ratio[:, :, :1, :1].expand_as(ratio), rtol=1e-3, atol=1e-3)
+
+
+def test_neighbours_change_the_sides_alone():
+    x = batch(64)
+    torch.manual_seed(0)
+    pasted = augment.random_neighbours(x, probability=1.0, widest=8)
+    changed = (pasted != x).any(dim=1).any(dim=1)  # (B, columns)
+    assert not changed[:, 8:20].any() and changed[:, 0].float().mean() > 0.9 and changed[:, 27].float().mean() > 0.9
+    assert torch.equal(augment.random_neighbours(x, probability=0.0), x)
+
+
+def test_a_pasted_side_is_the_near_side_of_another_image():
+    x = torch.arange(28.0).repeat(2, 1, 28, 1)  # every pixel is its column
+    torch.manual_seed(0)
+    pasted = augment.random_neighbours(x, probability=1.0, widest=3, margin=4)[0, 0, 0]
+    left = int((pasted[:14] != x[0, 0, 0, :14]).sum())
+    right = int((pasted[14:] != x[0, 0, 0, 14:]).sum())
+    assert pasted[:left].tolist() == list(range(24 - left, 24)) and pasted[28 - right :].tolist() == list(range(4, 4 + right))
+
+
+def test_views_keep_shape_and_differ():
+    x = batch()
+    for view in (augment.weak, augment.strong):
+        assert view(x).shape == x.shape and view(x).isfinite().all() and not torch.equal(view(x), view(x))
