@@ -85,7 +85,8 @@ def ddim(
     """Yield every step from x_T (B, C, H, W) down to x_0, the last step's x.
 
     eta = 0 is deterministic DDIM; eta = 1 over all T timesteps is DDPM's ancestral sampling. clip_x_0 clamps the estimate
-    of x_0 to [-1, 1] and keeps the predicted eps as it is. Coefficients are computed in float64, tensors keep x_T's dtype.
+    of x_0 to [-1, 1] and keeps the predicted eps as it is. With eta = 0 the timesteps may also rise, which turns images into
+    their noises (give final_alpha_cumprod the last level). Coefficients are computed in float64, tensors keep x_T's dtype.
 
     Source: Song et al. 2021 (DDIM), equations 12 and 16.
     """
@@ -97,7 +98,7 @@ def ddim(
         x_0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
         if clip_x_0:
             x_0 = x_0.clamp(-1, 1)
-        sigma = eta * math.sqrt((1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev))
+        sigma = eta * math.sqrt((1 - abar_prev) / (1 - abar) * max(1 - abar / abar_prev, 0.0))
         x = math.sqrt(abar_prev) * x_0 + math.sqrt(max(1 - abar_prev - sigma**2, 0.0)) * eps
         if sigma > 0:
             x = x + sigma * randn_like(x)

@@ -81,10 +81,10 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     ema = averaged(module, options.ema_decay)
     optimizer = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    start = _resume(run, options, {"module": module, "ema": ema, "optimizer": optimizer})
+    parts = {"module": module, "ema": ema, "optimizer": optimizer}
+    start, sums = _resume(run, options, parts)
     trained = DistributedDataParallel(module) if world > 1 else module
     autocast = torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext()
-    sums: dict[str, Tensor] = {}
     module.train()
     bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=rank > 0, mininterval=1.0)
     for step in bar:
@@ -111,20 +111,19 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
         if done % options.log_every == 0:
             sums = {}
         if (done % options.save_every == 0 or done == options.steps) and rank == 0:
-            parts = {"module": module, "ema": ema, "optimizer": optimizer}
             with whole_file(run / "state.pt") as temporary:
                 torch.save({"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}}, temporary)
     return ema.module
 
 
-def _resume(run: Path, options: FitOptions, parts: dict[str, Any]) -> int:
-    """Restore the parts from run/state.pt and return the number of steps done; start the folder where there is none."""
+def _resume(run: Path, options: FitOptions, parts: dict[str, Any]) -> tuple[int, dict[str, Tensor]]:
+    """Restore the parts from run/state.pt; return the steps done and the metrics summed since the last line."""
     run.mkdir(parents=True, exist_ok=True)
     config, metrics, state = run / "options.json", run / "metrics.jsonl", run / "state.pt"
     if not state.exists():
         config.write_text(json.dumps(to_json(options), indent=1) + "\n")
         metrics.write_text("")
-        return 0
+        return 0, {}
     if json.loads(config.read_text()) != to_json(options):
         raise UserError(f"{run}: holds a run with other options (see {config.name}); give the same ones, or another --run folder")
     content = load_tensors(state)
@@ -132,4 +131,5 @@ def _resume(run: Path, options: FitOptions, parts: dict[str, Any]) -> int:
         part.load_state_dict(content[name])
     lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= content["step"]]
     metrics.write_text("".join(line + "\n" for line in lines))
-    return content["step"]
+    device = next(parts["module"].parameters()).device
+    return content["step"], {name: total.to(device) for name, total in content["sums"].items()}

@@ -1,4 +1,5 @@
 """Fixtures: tiny data sets made here, and the real data where HW2_REAL_DATA names it."""
+import functools
 import os
 import subprocess
 import sys
@@ -23,11 +24,20 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_digits(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """hw2_data/digits, unpacked from the real data."""
-    out = tmp_path_factory.mktemp("hw2_data")
-    subprocess.run([sys.executable, real_data / "data" / "unpack.py", out], check=True, capture_output=True)
-    return out / "digits"
+def real_val(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
+    """Val images (N, 28, 28, 3) uint8 and labels (N,) of a set by name."""
+    out = tmp_path_factory.mktemp("real")
+
+    @functools.cache
+    def load(name: str) -> tuple[np.ndarray, np.ndarray]:
+        unpack = [sys.executable, real_data / "data" / "unpack.py", out, "--npz", "--only", name]
+        subprocess.run(unpack, check=True, capture_output=True)
+        content = np.load(out / f"{name}.npz")
+        val = content["split"] == "val"
+        images = content["images"][val]
+        return (images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=3)), content["labels"][val]
+
+    return load
 
 
 @pytest.fixture

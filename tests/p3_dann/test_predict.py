@@ -5,7 +5,6 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from common.digits import load_digits
 from p3_dann import evaluate, predict
 from p3_dann.network import DigitNetwork, NetworkConfig
 from tests.conftest import assert_one_line_error
@@ -19,10 +18,10 @@ def weights(tmp_path):
     return tmp_path / "weights.pt"
 
 
-def test_both_domains_are_recognised_in_any_folder_of_twenty(real_digits):
+def test_both_domains_are_recognised_in_any_folder_of_twenty(real_val):
     random = np.random.RandomState(0)
     for domain in ("svhn", "usps"):
-        images = load_digits(real_digits / domain, "val.csv").images
+        images = torch.from_numpy(real_val(domain)[0]).permute(0, 3, 1, 2)
         found = [predict.recognise_domain(images[random.choice(len(images), 20, replace=False)]) for _ in range(100)]
         assert found == [domain] * 100
 
