@@ -26,7 +26,8 @@ def command(main: Main) -> Main:
         except UserError as error:
             message = str(error)
         except OSError as error:  # disk full, read-only folder, permissions
-            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            where = error.filename2 or error.filename
+            message = f"{where}: {error.strerror}" if where else str(error)
         print(f"error: {message}", file=sys.stderr)
         return 2
 

@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, last
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last
 from common.rng import generator, per_sample_noise
 
 
@@ -108,6 +108,35 @@ def test_ddim_of_the_exact_denoiser_ends_on_the_data():
     assert distance.max() < 1e-2
     sides = torch.sign((x_0 * point).sum((1, 2, 3)))
     assert len(sides.unique()) == 2  # both modes are reached
+
+
+def test_dpm_solver_agrees_with_diffusers():
+    schedule = NoiseSchedule.linear()
+    oracle = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=2e-2, lower_order_final=True, timestep_spacing="leading", steps_offset=1)
+    oracle.set_timesteps(20)
+    theirs = x_T = torch.randn(2, 3, 8, 8, generator=generator(1)).double()
+    denoise = lambda x, t: torch.tanh(x * 1.3 + t[:, None, None, None] / 500)
+    final = (1 / (1 + oracle.sigmas[-1].double() ** 2)).item()
+    ours = last(dpm_solver_pp_2m(denoise, x_T, schedule, oracle.timesteps.tolist(), final_alpha_cumprod=final)).x
+    for t in oracle.timesteps:
+        theirs = oracle.step(denoise(theirs, t.repeat(2)), t, theirs).prev_sample
+    assert torch.allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler, order", [(ddim, 1), (dpm_solver_pp_2m, 2)])
+def test_order_of_convergence_on_the_exact_denoiser(sampler, order):
+    """Halving the step divides the error by about 2 ** order (levels between two finite noises, evenly spaced)."""
+    schedule, point = NoiseSchedule.linear(4096, 1e-4 / 4, 2e-2 / 4), 0.3 * torch.randn(1, 3, 4, 4, generator=generator(3)).double()
+    denoise, x_T = two_point_denoiser(schedule, point), torch.randn(8, 3, 4, 4, generator=generator(4)).double()
+
+    def end(stride):
+        final = schedule.alphas_cumprod[1024].item()
+        return last(sampler(denoise, x_T, schedule, list(range(3072, 1024, -stride)), final_alpha_cumprod=final)).x
+
+    exact = end(1)
+    errors = [(end(stride) - exact).norm().item() for stride in (128, 64, 32)]
+    measured = [math.log2(a / b) for a, b in zip(errors, errors[1:])]
+    assert all(order - 0.3 < rate < order + 0.5 for rate in measured), measured
 
 
 def test_deterministic_ddim_runs_backwards():

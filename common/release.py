@@ -1,0 +1,41 @@
+"""Put trained weights among the released ones and note them in the manifest.
+
+python3 -m common.release runs/p1/weights.pt p1_mnistm.pt
+"""
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.checkpoint import load_weights
+from common.cli import UserError, command
+from common.download import CHECKPOINTS, sha256
+from common.files import whole_file
+
+LARGEST = 20_000_000  # bytes of one released file
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("name", help="file name in checkpoints/")
+    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="(default: checkpoints/)")
+    arguments = parser.parse_args(argv)
+    load_weights(arguments.weights)  # nothing damaged is released
+    size = arguments.weights.stat().st_size
+    if size > LARGEST:
+        raise UserError(f"{arguments.weights}: {size} bytes; a released file has at most {LARGEST}")
+    path, manifest = arguments.folder / arguments.name, arguments.folder / "manifest.json"
+    with whole_file(path) as temporary:
+        shutil.copyfile(arguments.weights, temporary)
+    content = json.loads(manifest.read_text()) if manifest.exists() else {"files": {}}
+    content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": []}
+    with whole_file(manifest) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

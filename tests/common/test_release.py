@@ -1,0 +1,26 @@
+import json
+
+import pytest
+from torch import nn
+
+from common import download, release
+from common.checkpoint import save_weights
+
+
+def test_a_release_is_what_the_download_verifies(tmp_path):
+    save_weights(tmp_path / "weights.pt", nn.Linear(2, 2))
+    folder = tmp_path / "checkpoints"
+    for name in ("a.pt", "b.pt"):
+        assert release.main([str(tmp_path / "weights.pt"), name, "--folder", str(folder)]) == 0
+    assert set(json.loads((folder / "manifest.json").read_text())["files"]) == {"a.pt", "b.pt"}
+    assert download.main(["--folder", str(folder)]) == 0
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_nothing_damaged_or_too_large_is_released(tmp_path, content, monkeypatch):
+    save_weights(tmp_path / "weights.pt", nn.Linear(2, 2))
+    if content:
+        (tmp_path / "weights.pt").write_bytes(content)
+    monkeypatch.setattr(release, "LARGEST", 100)
+    assert release.main([str(tmp_path / "weights.pt"), "a.pt", "--folder", str(tmp_path / "checkpoints")]) == 2
+    assert not (tmp_path / "checkpoints").exists()
