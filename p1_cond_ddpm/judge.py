@@ -1,23 +1,27 @@
-"""The judge's network, and the training of one of our own for those who don't have the course's Classifier.pth.
+"""The judge of problem 1: how many images D_NNN.png of a folder a fixed classifier takes for the digit D.
 
-python3 -m p1_cond_ddpm.judge --data hw2_data/digits/mnistm --run runs/judge
+python3 digit_classifier.py --folder OUT_DIR
+
+The weights are, first found: --weights; Classifier.pth beside digit_classifier.py (where the course's template has it);
+$HW2_REAL_DATA/course/Classifier.pth; or this project's own judge, checkpoints/judge.pt (train_judge.py).
 """
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.checkpoint import load_weights, save_weights
-from common.cli import choose_device, command
-from common.config import add_options, from_options, to_json
-from common.digits import batch_at, load_digits
-from common.images import to_unit_range
-from common.training import FitOptions, TrainStep, fit
+from common.checkpoint import load_tensors
+from common.cli import UserError, command
+from common.images import read_rgb, to_unit_range
 
-BATCH_SIZE = 128
+REPOSITORY = Path(__file__).resolve().parent.parent
+OWN = REPOSITORY / "checkpoints" / "judge.pt"
 
 
 class LeNet(nn.Module):
@@ -38,51 +42,50 @@ class LeNet(nn.Module):
         return self.fc3(F.relu(self.fc2(x)))
 
 
-def random_shift(images: Tensor, *, largest: int = 2) -> Tensor:
-    """Move every (B, C, H, W) image by up to `largest` pixels each way; edges repeat."""
-    padded = F.pad(images.float(), [largest] * 4, mode="replicate")
-    batch, _, height, width = images.shape
-    top, left = torch.randint(0, 2 * largest + 1, (2, batch, 1, 1, 1)).to(images.device)
-    rows = (top + torch.arange(height, device=images.device)[:, None]).expand(-1, padded.shape[1], -1, padded.shape[3])
-    columns = (left + torch.arange(width, device=images.device)).expand(-1, padded.shape[1], height, -1)
-    return padded.gather(2, rows).gather(3, columns)
+def find_weights() -> Path:
+    """The first of the places where a judge may be."""
+    places = [REPOSITORY / "Classifier.pth"]
+    if os.environ.get("HW2_REAL_DATA"):
+        places.append(Path(os.environ["HW2_REAL_DATA"]) / "course" / "Classifier.pth")
+    return next((place for place in places if place.is_file()), OWN)
+
+
+def load(path: Path) -> LeNet:
+    """The course's file ({"state_dict", "optimizer"}) or one of ours. Raises UserError for anything else."""
+    content = load_tensors(path)
+    model = LeNet()
+    try:
+        model.load_state_dict(content["state_dict"])
+    except (KeyError, TypeError, RuntimeError, AttributeError):
+        raise UserError(f"{path}: not the judge's weights; give the course's Classifier.pth or {OWN}") from None
+    return model.eval()
+
+
+def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, 28, 28) uint8 and labels (N,), the first characters of the names. Raises UserError where it can't be."""
+    paths = sorted(folder.glob("*.png"))
+    if not paths:
+        raise UserError(f"{folder}: no images (*.png) in this folder")
+    images = []
+    for path in paths:
+        image = read_rgb(path)
+        if not path.name[0].isdigit() or image.size != (28, 28):
+            raise UserError(f"{path}: {image.size[0]} x {image.size[1]} pixels; wanted are 28 x 28 ones named D_NNN.png, D the digit")
+        images.append(np.asarray(image))
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor([int(path.name[0]) for path in paths])
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with data/*.png, train.csv and val.csv")
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--device", default="auto")
-    add_options(parser, FitOptions)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
     arguments = parser.parse_args(argv)
-    options, device = from_options(FitOptions, arguments), choose_device(arguments.device)
-
-    digits = load_digits(arguments.data, "train.csv")
-    images, labels = digits.images.to(device), digits.labels.to(device)
-
-    def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
-        rows = batch_at(len(digits), BATCH_SIZE, seed=options.seed, step=step.step).to(device)
-        logits = network(to_unit_range(random_shift(images[rows])))
-        return F.cross_entropy(logits.float(), labels[rows]), {}
-
-    torch.manual_seed(options.seed)
-    ema = fit(loss, LeNet().to(device), options, arguments.run)
-    held_out = load_digits(arguments.data, "val.csv")
+    path = arguments.weights or find_weights()
+    model = load(path)
+    images, labels = read_folder(arguments.folder)
     with torch.inference_mode():
-        predicted = ema(to_unit_range(held_out.images.to(device))).argmax(dim=1).cpu()
-    accuracy = (predicted == held_out.labels).float().mean().item()
-    print(f"val accuracy {accuracy:.4f}")
-    save_weights(arguments.run / "weights.pt", ema, fit=to_json(options), val_accuracy=accuracy)
+        correct = int((model(to_unit_range(images)).argmax(dim=1) == labels).sum())
+    print(f"acc = {correct / len(labels)} (correct/total = {correct}/{len(labels)})")
+    print(f"judged by {'this project’s own' if path == OWN else 'the given'} weights, {path}", file=sys.stderr)
     return 0
-
-
-def load_judge(path: Path) -> LeNet:
-    """Our own judge. Raises UserError where the file is missing or damaged."""
-    model = LeNet()
-    model.load_state_dict(load_weights(path).state_dict)
-    return model.eval()
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

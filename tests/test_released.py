@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from p1_cond_ddpm import judge
+
 pytestmark = pytest.mark.slow
 
 
 def accuracy_of_folder(folder, capsys):
-    import digit_classifier
-
-    assert digit_classifier.main(["--folder", str(folder)]) == 0
+    assert judge.main(["--folder", str(folder)]) == 0
     return float(capsys.readouterr().out.split()[2])
 
 

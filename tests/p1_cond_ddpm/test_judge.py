@@ -3,19 +3,18 @@ import pytest
 import torch
 from PIL import Image
 
-import digit_classifier
-from p1_cond_ddpm import judge
+from p1_cond_ddpm import judge, train_judge
 
 
 def test_the_networks_keys_are_the_courses(real_data):
-    digit_classifier.load(real_data / "course" / "Classifier.pth")
+    judge.load(real_data / "course" / "Classifier.pth")
 
 
 def test_shifted_images_keep_their_content():
     torch.manual_seed(0)
     image = torch.zeros(64, 3, 28, 28)
     image[:, :, 10:18, 10:18] = 1
-    moved = judge.random_shift(image)
+    moved = train_judge.random_shift(image)
     assert moved.sum((1, 2, 3)).unique().tolist() == [3 * 64.0]
     tops = moved[:, 0].amax(2).argmax(1)
     assert set(tops.tolist()) == {8, 9, 10, 11, 12}
@@ -34,13 +33,13 @@ def test_course_weights_judge_real_images(real_data, real_val, tmp_path, capsys)
     for number, (image, label) in enumerate(zip(*(x[:500] for x in real_val("mnistm")))):
         Image.fromarray(image).save(tmp_path / "real" / f"{label}_{number}.png")
     course = str(real_data / "course" / "Classifier.pth")
-    assert digit_classifier.main(["--folder", str(tmp_path / "real"), "--weights", course]) == 0
+    assert judge.main(["--folder", str(tmp_path / "real"), "--weights", course]) == 0
     accuracy = float(capsys.readouterr().out.split()[2])
     assert 0.93 < accuracy < 0.99
 
 
 def test_output_line_is_the_courses(folder, capsys):
-    assert digit_classifier.main(["--folder", str(folder), "--weights", str(digit_classifier.OWN)]) == 0
+    assert judge.main(["--folder", str(folder), "--weights", str(judge.OWN)]) == 0
     out, err = capsys.readouterr()
     correct = int(out.split("correct/total = ")[1].split("/")[0])
     assert out == f"acc = {correct / 10} (correct/total = {correct}/10)\n" and "own" in err
@@ -48,11 +47,11 @@ def test_output_line_is_the_courses(folder, capsys):
 
 def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch):
     monkeypatch.delenv("HW2_REAL_DATA", raising=False)
-    assert digit_classifier.find_weights() == digit_classifier.OWN
+    assert judge.find_weights() == judge.OWN
     (tmp_path / "course").mkdir()
     (tmp_path / "course" / "Classifier.pth").write_text("")
     monkeypatch.setenv("HW2_REAL_DATA", str(tmp_path))
-    assert digit_classifier.find_weights() == tmp_path / "course" / "Classifier.pth"
+    assert judge.find_weights() == tmp_path / "course" / "Classifier.pth"
 
 
 @pytest.mark.parametrize("fault", ["missing", "empty", "size", "name", "damaged"])
@@ -68,5 +67,5 @@ def test_bad_folders_are_one_line(folder, fault, capsys):
         (folder / "3_001.png").rename(folder / "x_001.png")
     else:
         (folder / "3_001.png").write_bytes(b"")
-    assert digit_classifier.main(["--folder", str(folder)]) == 2
+    assert judge.main(["--folder", str(folder)]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,67 @@
+"""Judge a folder of digits D_NNN.png: accuracy and, with --data, FID-768 against val and the nearest training image.
+
+python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --reference runs/mnistm_val.npz
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.cli import command
+from common.digits import load_digits
+from common.fid import fid768, statistics
+from common.images import to_unit_range
+from common.rng import generator
+from p1_cond_ddpm import judge
+
+
+@torch.inference_mode()
+def accuracy(images: Tensor, labels: Tensor, weights: Path) -> float:
+    """Share of (N, 3, 28, 28) uint8 images that a judge takes for their label."""
+    logits = judge.load(weights)(to_unit_range(images))
+    return (logits.argmax(dim=1) == labels).float().mean().item()
+
+
+def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250) -> Tensor:
+    """Root-mean-square distance (N,), in grey levels, of each (N, 3, H, W) uint8 image to the nearest of the training set's."""
+    flat = training.flatten(1).float()
+    squares = flat.square().sum(dim=1)
+    nearest = []
+    for batch in images.flatten(1).float().split(batch_size):
+        distances = batch.square().sum(dim=1, keepdim=True) + squares - 2 * batch @ flat.T
+        nearest.append(distances.amin(dim=1).clamp(min=0))
+    return (torch.cat(nearest) / flat.shape[1]).sqrt()
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, help="MNIST-M's folder")
+    parser.add_argument("--reference", type=Path, help="where val's FID-768 statistics are kept between calls (.npz)")
+    arguments = parser.parse_args(argv)
+    images, labels = judge.read_folder(arguments.folder)
+    print(f"own judge's accuracy {accuracy(images, labels, judge.OWN):.4f}")
+    given = judge.find_weights()
+    if given != judge.OWN:
+        print(f"given judge's accuracy {accuracy(images, labels, given):.4f}")
+    if not arguments.data:
+        return 0
+    val = load_digits(arguments.data, "val.csv").images
+    reference = statistics(val.permute(0, 2, 3, 1).numpy(), arguments.reference)
+    ours = statistics(images.permute(0, 2, 3, 1).numpy())
+    print(f"FID-768 to {len(val)} val images {fid768().frechet(*ours, *reference):.4f}")
+    training = load_digits(arguments.data, "train.csv").images
+    drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
+    for name, some in (("these", images), ("as many val", drawn)):
+        distance = nearest_distance(some, training).numpy()
+        low, middle = np.quantile(distance, [0, 0.5])
+        print(f"nearest training image of {name} images: closest {low:.2f}, median {middle:.2f} grey levels")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

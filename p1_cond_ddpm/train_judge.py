@@ -1,0 +1,64 @@
+"""Train our own judge, for those who don't have the course's Classifier.pth.
+
+python3 -m p1_cond_ddpm.train_judge --data hw2_data/digits/mnistm --run runs/judge
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.checkpoint import save_weights
+from common.cli import choose_device, command
+from common.config import add_options, from_options, to_json
+from common.digits import batch_at, load_digits
+from common.images import to_unit_range
+from common.training import FitOptions, TrainStep, fit
+from p1_cond_ddpm.judge import LeNet
+
+BATCH_SIZE = 128
+
+
+def random_shift(images: Tensor, *, largest: int = 2) -> Tensor:
+    """Move every (B, C, H, W) image by up to `largest` pixels each way; edges repeat."""
+    padded = F.pad(images.float(), [largest] * 4, mode="replicate")
+    batch, _, height, width = images.shape
+    top, left = torch.randint(0, 2 * largest + 1, (2, batch, 1, 1, 1)).to(images.device)
+    rows = (top + torch.arange(height, device=images.device)[:, None]).expand(-1, padded.shape[1], -1, padded.shape[3])
+    columns = (left + torch.arange(width, device=images.device)).expand(-1, padded.shape[1], height, -1)
+    return padded.gather(2, rows).gather(3, columns)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with data/*.png, train.csv and val.csv")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--device", default="auto")
+    add_options(parser, FitOptions)
+    arguments = parser.parse_args(argv)
+    options, device = from_options(FitOptions, arguments), choose_device(arguments.device)
+
+    digits = load_digits(arguments.data, "train.csv")
+    images, labels = digits.images.to(device), digits.labels.to(device)
+
+    def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
+        rows = batch_at(len(digits), BATCH_SIZE, seed=options.seed, step=step.step).to(device)
+        logits = network(to_unit_range(random_shift(images[rows])))
+        return F.cross_entropy(logits.float(), labels[rows]), {}
+
+    torch.manual_seed(options.seed)
+    ema = fit(loss, LeNet().to(device), options, arguments.run)
+    held_out = load_digits(arguments.data, "val.csv")
+    with torch.inference_mode():
+        predicted = ema(to_unit_range(held_out.images.to(device))).argmax(dim=1).cpu()
+    accuracy = (predicted == held_out.labels).float().mean().item()
+    print(f"val accuracy {accuracy:.4f}")
+    save_weights(arguments.run / "weights.pt", ema, fit=to_json(options), val_accuracy=accuracy)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
