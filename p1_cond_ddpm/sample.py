@@ -24,6 +24,7 @@ from p1_cond_ddpm.unet import UNet, UNetConfig
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "p1_mnistm.pt"
 SAMPLERS = ("dpm", "ddim", "ddpm")
+NUM_STEPS, GUIDANCE_SCALE = 15, 2.5  # of the graded images
 
 
 def load_unet(path: Path) -> UNet:
@@ -74,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
     parser.add_argument("--per-digit", type=int, default=100, help="images per digit (default: 100)")
     parser.add_argument("--sampler", choices=SAMPLERS, default="dpm")
-    parser.add_argument("--num-steps", type=int, default=15, help="(default: 15; ddpm wants 1000)")
-    parser.add_argument("--guidance-scale", type=float, default=2.5, help="1 = off (default: 2.5)")
+    parser.add_argument("--num-steps", type=int, default=NUM_STEPS, help=f"(default: {NUM_STEPS}; ddpm wants 1000)")
+    parser.add_argument("--guidance-scale", type=float, default=GUIDANCE_SCALE, help=f"1 = off (default: {GUIDANCE_SCALE})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
     parser.add_argument("--device", default="auto")

@@ -1,0 +1,22 @@
+import numpy as np
+import torch
+from PIL import Image
+
+from common.checkpoint import save_weights
+from p1_cond_ddpm import figures, sample
+from p1_cond_ddpm.unet import UNet, UNetConfig
+
+
+def test_figures_show_what_was_sampled(tmp_path, monkeypatch):
+    config = UNetConfig(widths=(16,), blocks=1, middle_blocks=0, embedding=16)
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.pt", UNet(config), config)
+    fixed = ["--weights", str(tmp_path / "w.pt")]
+    sample.main([str(tmp_path / "out"), *fixed, "--per-digit", "11", "--num-steps", "1"])
+    assert figures.main([str(tmp_path / "out"), "--out", str(tmp_path / "figures"), *fixed]) == 0
+    picture = np.asarray(Image.open(tmp_path / "figures" / "p1_grid.png"))
+    assert picture.shape == (604, 604, 3)
+    first_nine = np.asarray(Image.open(tmp_path / "out" / "9_001.png"))
+    assert np.array_equal(picture[2 * (2 + 9 * 30) :, 4:][:56:2, :56:2], first_nine)
+    images = figures.reverse_process(sample.load_unet(tmp_path / "w.pt"), digit=0, number=1, seed=0)
+    assert len(images) == 6 and not torch.equal(images[0], images[-1])
