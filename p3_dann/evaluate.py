@@ -11,6 +11,7 @@ import pandas as pd
 
 from common.cli import UserError, choose_device, command
 from common.digits import load_digits
+from p3_dann.network import DigitNetwork
 from p3_dann.predict import load_network, predict
 
 
@@ -27,6 +28,12 @@ def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
     return int((predicted[truth.index] == truth).sum()), len(truth)
 
 
+def val_accuracy(model: DigitNetwork, root: Path) -> float:
+    """Share of a set's val images that the network gets right."""
+    digits = load_digits(root, "val.csv")
+    return (predict(model, digits.images) == digits.labels).float().mean().item()
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,13 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.predictions and arguments.labels:
         correct, total = csv_accuracy(arguments.predictions, arguments.labels)
+        print(f"accuracy {correct / total:.4f} ({correct}/{total})")
     elif arguments.weights and arguments.data:
-        digits = load_digits(arguments.data, "val.csv")
-        predicted = predict(load_network(arguments.weights).to(choose_device(arguments.device)), digits.images)
-        correct, total = int((predicted == digits.labels).sum()), len(digits)
+        print(f"accuracy {val_accuracy(load_network(arguments.weights).to(choose_device(arguments.device)), arguments.data):.4f}")
     else:
         raise UserError("give --predictions and --labels, or --weights and --data")
-    print(f"accuracy {correct / total:.4f} ({correct}/{total})")
     return 0
 
 

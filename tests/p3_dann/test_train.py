@@ -11,7 +11,7 @@ SMALL = ["--widths", "8", "8", "--steps", "4", "--log-every", "1", "--batch-size
 
 @pytest.mark.parametrize("mode", ["dann", "source", "target"])
 def test_every_mode_trains_and_its_weights_are_read(tmp_path, digit_folder, mode):
-    digit_folder("mnistm"), digit_folder("svhn")
+    [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
     run = tmp_path / "run"
     assert train.main(["--data", str(tmp_path / "digits"), "--run", str(run), "--mode", mode, *SMALL]) == 0
     assert evaluate.main(["--weights", str(run / "weights.pt"), "--data", str(tmp_path / "digits" / "svhn")]) == 0
@@ -20,7 +20,7 @@ def test_every_mode_trains_and_its_weights_are_read(tmp_path, digit_folder, mode
 
 
 def test_adaptation_never_sees_a_target_label(tmp_path, digit_folder):
-    digit_folder("mnistm"), digit_folder("svhn")
+    [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
     weights = []
     for run in ("a", "b"):
         train.main(["--data", str(tmp_path / "digits"), "--run", str(tmp_path / run), *SMALL])
