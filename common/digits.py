@@ -58,7 +58,7 @@ def load_digits(root: Path, csv: str) -> DigitSet:
 
 
 def batch_at(count: int, batch_size: int, *, seed: int, step: int) -> Tensor:
-    """Indices (batch_size,) int64 of training step `step`: each epoch is a fresh permutation of 0..count-1, its rest dropped."""
+    """Indices (batch_size,) int64 of the batch number `step`: each epoch is a fresh permutation of 0..count-1, its rest dropped."""
     if batch_size > count:
         raise UserError(f"batch size {batch_size} exceeds the {count} images of the data set")
     epoch, position = divmod(step, count // batch_size)

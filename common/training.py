@@ -40,6 +40,7 @@ class TrainStep(NamedTuple):
     """What a loss may depend on besides the network."""
 
     step: int
+    batch: int  # number of this process's batch: no other step of any process has it
     progress: float  # 0 at the first step, towards 1
     seed: int  # of this step in this process
     ema: nn.Module  # the averaged network, e.g. as a teacher; not to be trained
@@ -69,8 +70,8 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
     """Train `module` in place and return its averaged copy.
 
     `run` gets config.json, metrics.jsonl and state.pt; where it holds a state of the same options, training goes on from
-    there, and the result is the same to the bit as without the interruption. Under torchrun each process computes its own
-    part (TrainStep.seed differs) and gradients are averaged.
+    there, and the result is the same to the bit as without the interruption. Under torchrun every process has its own
+    batches and random numbers, and gradients are averaged.
 
     Raises:
         UserError: the run folder holds a run with other options.
@@ -83,7 +84,7 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
     optimizer = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     parts = {"module": module, "ema": ema, "optimizer": optimizer}
     start, sums = _resume(run, options, parts)
-    trained = DistributedDataParallel(module) if world > 1 else module
+    trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
     autocast = torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext()
     module.train()
     bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=rank > 0, mininterval=1.0)
@@ -93,7 +94,7 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * learning_rate_factor(step, options)
         with autocast:
-            value, metrics = loss(trained, TrainStep(step, step / options.steps, seed, ema.module))
+            value, metrics = loss(trained, TrainStep(step, step * world + rank, step / options.steps, seed, ema.module))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         metrics["loss"] = value.detach()

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     schedule = NoiseSchedule.cosine()
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
-        rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.step).to(device)
+        rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)
         x_0 = to_unit_range(images[rows])
         return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, labels = digits.images.to(device), digits.labels.to(device)
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
-        rows = batch_at(len(digits), BATCH_SIZE, seed=options.seed, step=step.step).to(device)
+        rows = batch_at(len(digits), BATCH_SIZE, seed=options.seed, step=step.batch).to(device)
         logits = network(to_unit_range(random_shift(images[rows])))
         return F.cross_entropy(logits.float(), labels[rows]), {}
 

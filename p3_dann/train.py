@@ -55,7 +55,7 @@ def single_domain_loss(images: Tensor, labels: Tensor, train: TrainOptions, seed
     """Supervised cross-entropy on strong views of one labelled set."""
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
-        rows = batch_at(len(images), train.batch_size, seed=seed, step=step.step).to(images.device)
+        rows = batch_at(len(images), train.batch_size, seed=seed, step=step.batch).to(images.device)
         logits = network(augment.strong(prepare(images[rows]))).logits
         accuracy = (logits.argmax(dim=1) == labels[rows]).float().mean()
         return nn.functional.cross_entropy(logits, labels[rows]), {"accuracy": accuracy}
@@ -68,8 +68,8 @@ def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: Train
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         size = train.batch_size
-        rows = batch_at(len(source), size, seed=step_seed(seed, 0), step=step.step).to(source.device)
-        target_rows = batch_at(len(target), size, seed=step_seed(seed, 1), step=step.step).to(source.device)
+        rows = batch_at(len(source), size, seed=step_seed(seed, 0), step=step.batch).to(source.device)
+        target_rows = batch_at(len(target), size, seed=step_seed(seed, 1), step=step.batch).to(source.device)
         x_source, x_target = prepare(source[rows]), prepare(target[target_rows])
         if train.target == "svhn":
             x_source = augment.random_neighbours(x_source, probability=train.neighbours)

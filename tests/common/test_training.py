@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -6,6 +9,7 @@ from torch import nn
 
 from common.cli import UserError
 from common.training import FitOptions, fit, learning_rate_factor
+from tests.conftest import REPOSITORY
 
 OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
 
@@ -60,6 +64,42 @@ def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
     options = FitOptions(steps=400, learning_rate=1e-2, warmup=10, ema_decay=0.95, precision="float32", log_every=400, save_every=400)
     ema = fit(lambda m, _: ((m(x) - y).square().mean(), {}), module, options, tmp_path)
     assert (ema(x) - y).square().mean() < 1e-3
+
+
+TWO_PROCESSES = """
+import sys, torch
+from pathlib import Path
+from torch import nn
+from common.training import FitOptions, fit
+
+def loss(module, step):
+    x = torch.eye(4)[[step.batch % 4]]
+    return (module(x) - step.batch).square().mean(), {}
+
+torch.manual_seed(0)
+module, run = nn.Linear(4, 1), Path(sys.argv[1])
+fit(loss, module, FitOptions(steps=3, precision="float32", clip=1e9), run)
+torch.save(module.state_dict(), run / f"{sys.argv[2]}{torch.initial_seed()}.pt")
+"""
+
+
+def test_two_processes_take_different_batches_and_average_their_gradients(tmp_path):
+    (tmp_path / "script.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run([*command, str(tmp_path / "run"), "rank"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = [torch.load(path, weights_only=True) for path in (tmp_path / "run").glob("rank*.pt")]
+
+    def both(module, step):
+        return torch.stack([(module(torch.eye(4)[[b % 4]]) - b).square().mean() for b in (2 * step.step, 2 * step.step + 1)]).mean(), {}
+
+    torch.manual_seed(0)
+    alone = nn.Linear(4, 1)
+    fit(both, alone, FitOptions(steps=3, precision="float32", clip=1e9), tmp_path / "alone")
+    assert len(found) == 2
+    for state in found:
+        assert all(torch.allclose(state[key], value, atol=1e-6) for key, value in alone.state_dict().items())
 
 
 def test_learning_rate_is_a_trapezoid():

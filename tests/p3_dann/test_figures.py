@@ -1,0 +1,23 @@
+import pytest
+import torch
+from PIL import Image
+
+from common.checkpoint import save_weights
+from p3_dann import figures
+from p3_dann.network import DigitNetwork, NetworkConfig
+
+
+def test_both_figures_are_drawn(tmp_path, digit_folder):
+    digit_folder("mnistm", 60), digit_folder("usps", 60)
+    config = NetworkConfig(widths=(8, 8))
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.pt", DigitNetwork(config), config)
+    weights = ["--before", str(tmp_path / "w.pt"), "--after", str(tmp_path / "w.pt")]
+    out = tmp_path / "figures"
+    assert figures.main(["--data", str(tmp_path / "digits"), "--target", "usps", *weights, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["p3_usps_class.png", "p3_usps_domain.png"]
+    assert Image.open(out / "p3_usps_class.png").width > 1000
+
+
+def test_proxy_a_distance_runs_from_0_to_2():
+    assert [figures.proxy_a_distance(share) for share in (0.4, 0.5, 0.75, 1.0)] == pytest.approx([0, 0, 1, 2])
