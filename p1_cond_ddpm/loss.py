@@ -29,16 +29,26 @@ def v_loss(model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tenso
     return (prediction.float() - (signal * noise - sigma * x_0)).square().mean()
 
 
-def guided(model: Any, schedule: NoiseSchedule, labels: Tensor, *, scale: float, null_label: int) -> Denoiser:
+def guided(
+    model: Any,
+    schedule: NoiseSchedule,
+    labels: Tensor,
+    *,
+    scale: float,
+    null_label: int,
+    interval: tuple[int, int] | None = None,
+) -> Denoiser:
     """The noise predictor of a v-network under classifier-free guidance: eps_u + scale (eps_c - eps_u); scale 1 = off.
 
-    Both branches go through the network as one batch. labels (B,) int64.
+    Both branches go through the network as one batch. labels (B,) int64. Where an interval of timesteps (first, last) is
+    given, guidance is off outside it, which keeps variety and saves the second branch; the batch's t must then be equal.
 
-    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D.
+    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D; the interval,
+    Kynkäänniemi et al. 2024.
     """
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        if scale == 1:
+        if scale == 1 or (interval and not interval[0] <= t[0] <= interval[1]):
             v = model(x_t, t, labels)
         else:
             both = torch.cat([labels, torch.full_like(labels, null_label)])

@@ -47,6 +47,7 @@ def sample_digits(
     sampler: str,
     num_steps: int,
     guidance_scale: float,
+    guidance_interval: tuple[int, int] | None = None,
     on_step: Callable[[int], object] = lambda images: None,
 ) -> Tensor:
     """One image per label (B,) int64 and seed: (B, 3, 28, 28) uint8 on the model's device.
@@ -57,7 +58,8 @@ def sample_digits(
     device, schedule = labels.device, NoiseSchedule.cosine()
     randn_like = per_sample_noise(seeds)
     stride = len(schedule) // num_steps
-    denoise = guided(model, schedule, labels, scale=guidance_scale, null_label=model.config.num_classes)
+    null_label = model.config.num_classes
+    denoise = guided(model, schedule, labels, scale=guidance_scale, null_label=null_label, interval=guidance_interval)
     x_T = randn_like(torch.empty(len(labels), model.config.image_channels, 28, 28, device=device))
     timesteps = ddim_timesteps(len(schedule), num_steps, offset=stride - 1)  # so that the first one is close to pure noise
     if sampler == "dpm":
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampler", choices=SAMPLERS, default="dpm")
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS, help=f"(default: {NUM_STEPS}; ddpm wants 1000)")
     parser.add_argument("--guidance-scale", type=float, default=GUIDANCE_SCALE, help=f"1 = off (default: {GUIDANCE_SCALE})")
+    parser.add_argument("--guidance-interval", type=int, nargs=2, metavar="T", help="timesteps with guidance (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
     parser.add_argument("--device", default="auto")
@@ -99,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sampler=arguments.sampler,
                 num_steps=arguments.num_steps,
                 guidance_scale=arguments.guidance_scale,
+                guidance_interval=arguments.guidance_interval,
                 on_step=bar.update,
             )
             for (digit, number), image in zip(batch, images):

@@ -41,6 +41,20 @@ def test_labels_are_dropped_at_the_given_rate():
     assert set(seen[0].tolist()) == {3, 10} and (seen[0] == 10).float().mean() == pytest.approx(0.1, abs=0.02)
 
 
+@pytest.mark.parametrize("t, rows", [(99, 1), (100, 2), (500, 2), (501, 1)])
+def test_guidance_is_off_outside_its_interval(t, rows):
+    sizes = []
+
+    def model(x, t, labels):
+        sizes.append(len(x))
+        return x * labels[:, None, None, None]
+
+    t, x = torch.tensor([t]), torch.ones(1, 1, 1, 1)
+    eps = guided(model, SCHEDULE, torch.tensor([2]), scale=3.0, null_label=10, interval=(100, 500))(x, t)
+    signal, sigma = SCHEDULE.signal_and_noise(t, x)
+    assert sizes == [rows] and torch.allclose(eps, signal * (2.0 if rows == 1 else 10.0 + 3 * (2 - 10)) + sigma)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.0, 2.5])
 def test_guidance_extrapolates_from_unconditional_to_conditional(scale):
     model = lambda x, t, labels: labels[:, None, None, None].float() * torch.ones_like(x)
