@@ -1,0 +1,129 @@
+"""Problem 1's network and sampler against diffusers' UNet2DModel and DDIMScheduler, in one run.
+
+python3 -m benchmarks.digits
+
+Both networks have about the same number of parameters, sample with the same number of deterministic steps without
+guidance, and train by one AdamW step of mean squared error; every time is the best of several. The last lines give the
+speed as a ratio, and this network's sampling as a share of the machine's measured matrix-product peak.
+"""
+import argparse
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from common.cli import choose_device, command
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, last
+from p1_cond_ddpm.loss import guided, v_loss
+from p1_cond_ddpm.unet import UNet, UNetConfig
+
+STEPS = 10
+
+
+def best_seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    """Shortest time of `work`, after one call to warm up."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def matmul_peak(device: torch.device, *, size: int = 2048) -> float:
+    """Multiply-adds per second of a square float32 matrix product."""
+    a, b = torch.randn(2, size, size, device=device)
+    return size**3 / best_seconds(lambda: a @ b, device, repeats=5)
+
+
+def multiply_adds(model: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-adds of the convolutions and linear layers in one forward pass."""
+    total = 0
+
+    def count(module: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * module.weight[0].numel()  # type: ignore[operator,index]
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    with torch.inference_mode():
+        model(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def diffusers_network() -> UNet2DModel:
+    """diffusers' network at full resolution, its widths chosen for our number of parameters."""
+    return UNet2DModel(
+        sample_size=28,
+        block_out_channels=(64, 80, 112),
+        layers_per_block=2,
+        norm_num_groups=16,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        num_class_embeds=11,
+    )
+
+
+def training_step(loss: Callable[[], Tensor], model: nn.Module, device: torch.device) -> Callable[[], None]:
+    """One AdamW step under bf16 autocast."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16):
+            value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+
+    return step
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    device, batch, repeats = choose_device(arguments.device), arguments.batch_size, arguments.repeats
+    torch.manual_seed(0)
+    ours, theirs, schedule = UNet(UNetConfig()).to(device), diffusers_network().to(device), NoiseSchedule.cosine()
+    x, labels = torch.randn(batch, 3, 28, 28, device=device), torch.arange(batch, device=device) % 10
+    t = torch.randint(0, 1000, (batch,), device=device)
+    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+    scheduler.set_timesteps(STEPS)
+
+    @torch.inference_mode()
+    def our_samples() -> None:
+        last(ddim(guided(ours, schedule, labels, scale=1.0, null_label=10), x, schedule, ddim_timesteps(1000, STEPS)))
+
+    @torch.inference_mode()
+    def their_samples() -> None:
+        sample = x
+        for now in scheduler.timesteps:
+            sample = scheduler.step(theirs(sample, now, labels).sample, now, sample).prev_sample
+
+    def their_loss() -> Tensor:
+        noise = torch.randn_like(x)
+        return (theirs(scheduler.add_noise(x, noise, t), t, labels).sample.float() - noise).square().mean()
+
+    sampling = [best_seconds(work, device, repeats=repeats) / batch / STEPS for work in (our_samples, their_samples)]
+    our_step = training_step(lambda: v_loss(ours, schedule, x, labels, label_dropout=0.1, null_label=10), ours, device)
+    training = [best_seconds(work, device, repeats=repeats) / batch for work in (our_step, training_step(their_loss, theirs, device))]
+    for name, times in (("sampling, ms per image and step", sampling), ("training, ms per image", training)):
+        print(f"{name}: ours {1e3 * times[0]:.2f}, diffusers {1e3 * times[1]:.2f}, ratio {times[1] / times[0]:.2f}")
+    work, peak = multiply_adds(ours, x[:1], t[:1], labels[:1]), matmul_peak(device)
+    parameters = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (ours, theirs)]
+    print(f"parameters: ours {parameters[0]:.2f} M, diffusers {parameters[1]:.2f} M")
+    print(f"multiply-adds of one forward pass: {work / 1e6:.0f} M; matrix-product peak {peak / 1e9:.0f} G/s")
+    print(f"share of the peak in sampling: {work / sampling[0] / peak:.0%}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
