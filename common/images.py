@@ -34,7 +34,8 @@ def read_rgb(path: Path) -> Image.Image:
         UserError: not readable as an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: keep the high byte
                 values = np.asarray(image, dtype=np.float64)
                 image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
