@@ -1,14 +1,17 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from common.cli import UserError
-from common.config import to_json
+from common.config import from_json, to_json
 from common.files import whole_file
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Weights(NamedTuple):
@@ -35,6 +38,17 @@ def load_tensors(path: Path) -> Any:
     except Exception as error:  # torch raises a dozen kinds for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a readable PyTorch file ({reason}); is it complete?") from None
+
+
+def load_network(path: Path, network_class: Callable[[Any], Network], config_class: type) -> Network:
+    """The network of a weight file, for inference. Raises UserError where the file isn't one of this class."""
+    weights = load_weights(path)
+    try:
+        model = network_class(from_json(config_class, weights.config))
+        model.load_state_dict(weights.state_dict)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: not the weights of a {network_class.__name__} ({str(error).splitlines()[0]})") from None
+    return model.eval().requires_grad_(False)
 
 
 def load_weights(path: Path) -> Weights:

@@ -71,6 +71,19 @@ class Step(NamedTuple):
     x_0: Tensor
 
 
+def _levels(schedule: NoiseSchedule, timesteps: Sequence[int], final_alpha_cumprod: float) -> Iterator[tuple[int, float, float]]:
+    """(t, abar at t, abar at the next timestep) of every step."""
+    abars = [*schedule.alphas_cumprod[list(timesteps)].tolist(), final_alpha_cumprod]
+    return zip(timesteps, abars[:-1], abars[1:])
+
+
+def _estimate(denoise: Denoiser, x: Tensor, t: int, abar: float, clip_x_0: bool) -> tuple[Tensor, Tensor]:
+    """The predicted eps and, from it, x_0."""
+    eps = denoise(x, torch.full((len(x),), t, device=x.device))
+    x_0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+    return eps, x_0.clamp(-1, 1) if clip_x_0 else x_0
+
+
 def ddim(
     denoise: Denoiser,
     x_T: Tensor,
@@ -91,13 +104,8 @@ def ddim(
     Source: Song et al. 2021 (DDIM), equations 12 and 16.
     """
     x = x_T
-    for t, t_prev in zip(timesteps, [*timesteps[1:], None]):
-        abar = schedule.alphas_cumprod[t].item()
-        abar_prev = final_alpha_cumprod if t_prev is None else schedule.alphas_cumprod[t_prev].item()
-        eps = denoise(x, torch.full((len(x),), t, device=x.device))
-        x_0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
-        if clip_x_0:
-            x_0 = x_0.clamp(-1, 1)
+    for t, abar, abar_prev in _levels(schedule, timesteps, final_alpha_cumprod):
+        eps, x_0 = _estimate(denoise, x, t, abar, clip_x_0)
         sigma = eta * math.sqrt((1 - abar_prev) / (1 - abar) * max(1 - abar / abar_prev, 0.0))
         x = math.sqrt(abar_prev) * x_0 + math.sqrt(max(1 - abar_prev - sigma**2, 0.0)) * eps
         if sigma > 0:
@@ -122,13 +130,8 @@ def dpm_solver_pp_2m(
     Source: Lu et al. 2022 (DPM-Solver++), algorithm 2.
     """
     x, x_0_before, h_before = x_T, None, 0.0
-    for t, t_prev in zip(timesteps, [*timesteps[1:], None]):
-        abar = schedule.alphas_cumprod[t].item()
-        abar_prev = final_alpha_cumprod if t_prev is None else schedule.alphas_cumprod[t_prev].item()
-        eps = denoise(x, torch.full((len(x),), t, device=x.device))
-        x_0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
-        if clip_x_0:
-            x_0 = x_0.clamp(-1, 1)
+    for t, abar, abar_prev in _levels(schedule, timesteps, final_alpha_cumprod):
+        _, x_0 = _estimate(denoise, x, t, abar, clip_x_0)
         signal, sigma, sigma_before = math.sqrt(abar_prev), math.sqrt(1 - abar_prev), math.sqrt(1 - abar)
         decay = sigma * math.sqrt(abar) / (signal * sigma_before)  # exp(-h)
         h = -math.log(decay) if decay > 0 else math.inf

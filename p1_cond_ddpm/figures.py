@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.checkpoint import load_network
 from common.cli import choose_device, command
 from common.diffusion import NoiseSchedule, ddim
 from common.files import whole_file
@@ -17,8 +18,8 @@ from common.images import grid, to_uint8, write_png
 from common.rng import per_sample_noise, step_seed
 from p1_cond_ddpm.judge import read_folder
 from p1_cond_ddpm.loss import guided
-from p1_cond_ddpm.sample import GUIDANCE_SCALE, WEIGHTS, load_unet
-from p1_cond_ddpm.unet import UNet
+from p1_cond_ddpm.sample import GUIDANCE_SCALE, WEIGHTS
+from p1_cond_ddpm.unet import UNet, UNetConfig
 
 INSTANTS = (1000, 800, 600, 400, 200, 0)  # timesteps that are left to do
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     picture = torch.nn.functional.interpolate(digit_grid(arguments.folder)[None], scale_factor=2, mode="nearest")[0]
     write_png(arguments.out / "p1_grid.png", picture)
-    model = load_unet(arguments.weights).to(choose_device(arguments.device))
+    model = load_network(arguments.weights, UNet, UNetConfig).to(choose_device(arguments.device))
     draw_process(reverse_process(model, digit=0, number=1, seed=0), arguments.out / "p1_process.png")
     return 0
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.checkpoint import load_weights
+from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
-from common.config import from_json
 from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last
 from common.images import to_uint8, write_png
 from common.rng import per_sample_noise, step_seed
@@ -25,17 +24,6 @@ from p1_cond_ddpm.unet import UNet, UNetConfig
 WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "p1_mnistm.pt"
 SAMPLERS = ("dpm", "ddim", "ddpm")
 NUM_STEPS, GUIDANCE_SCALE = 15, 2.5  # of the graded images
-
-
-def load_unet(path: Path) -> UNet:
-    """The network of a weight file, for inference. Raises UserError where the file isn't one of this network."""
-    weights = load_weights(path)
-    try:
-        model = UNet(from_json(UNetConfig, weights.config))
-        model.load_state_dict(weights.state_dict)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: not a weight file of problem 1 ({str(error).splitlines()[0]})") from None
-    return model.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
@@ -88,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not smallest <= getattr(arguments, name) <= largest:
             raise UserError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give {smallest} to {largest}")
     device = choose_device(arguments.device)
-    model = load_unet(arguments.weights).to(device)
+    model = load_network(arguments.weights, UNet, UNetConfig).to(device)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
 
     wanted = [(digit, number) for digit in range(10) for number in range(1, arguments.per_digit + 1)]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
 from common.digits import load_digits
-from p3_dann.network import DigitNetwork
-from p3_dann.predict import load_network, predict
+from p3_dann.network import DigitNetwork, NetworkConfig
+from p3_dann.predict import predict
 
 
 def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         correct, total = csv_accuracy(arguments.predictions, arguments.labels)
         print(f"accuracy {correct / total:.4f} ({correct}/{total})")
     elif arguments.weights and arguments.data:
-        print(f"accuracy {val_accuracy(load_network(arguments.weights).to(choose_device(arguments.device)), arguments.data):.4f}")
+        model = load_network(arguments.weights, DigitNetwork, NetworkConfig).to(choose_device(arguments.device))
+        print(f"accuracy {val_accuracy(model, arguments.data):.4f}")
     else:
         raise UserError("give --predictions and --labels, or --weights and --data")
     return 0

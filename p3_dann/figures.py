@@ -17,12 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
+from common.checkpoint import load_network
 from common.cli import command
 from common.digits import load_digits
 from common.files import whole_file
 from common.rng import generator
-from p3_dann.network import DigitNetwork, prepare
-from p3_dann.predict import load_network
+from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
 POINTS = 1000  # of each domain
 PERPLEXITY = 30
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, labels = (torch.cat(part) for part in zip(*parts))
     domains = np.repeat([0, 1], [len(part[0]) for part in parts])
     titles = {"trained on MNIST-M": arguments.before, f"adapted to {arguments.target.upper()}": arguments.after}
-    embeddings = {title: embed(load_network(path), images, domains) for title, path in titles.items()}
+    embeddings = {title: embed(load_network(path, DigitNetwork, NetworkConfig), images, domains) for title, path in titles.items()}
     prefix = arguments.out / f"p3_{arguments.target}"
     draw(embeddings, labels.numpy(), [str(digit) for digit in range(10)], CLASS_COLOURS, Path(f"{prefix}_class.png"))
     draw(embeddings, domains, ["MNIST-M", arguments.target.upper()], DOMAIN_COLOURS, Path(f"{prefix}_domain.png"))

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.checkpoint import load_weights
+from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
-from common.config import from_json
 from common.digits import read_digit
 from common.files import whole_file
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
@@ -33,17 +32,6 @@ def recognise_domain(images: Tensor) -> str:
     spread = (x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2))  # 0 in grey images; at least 2 in SVHN's
     black = (x.mean(dim=1) < 16).float().mean(dim=(1, 2))  # share of pixels; at least 0.17 in USPS
     return "usps" if ((spread < 4) & (black > 0.12)).float().mean() > 0.5 else "svhn"
-
-
-def load_network(path: Path) -> DigitNetwork:
-    """The network of a weight file, for inference. Raises UserError where the file isn't one of this network."""
-    weights = load_weights(path)
-    try:
-        model = DigitNetwork(from_json(NetworkConfig, weights.config))
-        model.load_state_dict(weights.state_dict)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: not a weight file of problem 3 ({str(error).splitlines()[0]})") from None
-    return model.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
@@ -92,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensor = torch.from_numpy(np.stack(list(readable.values()))).permute(0, 3, 1, 2)
     domain = arguments.domain or recognise_domain(tensor)
     print(f"domain: {domain}", file=sys.stderr)
-    model = load_network(arguments.weights or CHECKPOINTS / f"p3_{domain}.pt").to(device)
+    model = load_network(arguments.weights or CHECKPOINTS / f"p3_{domain}.pt", DigitNetwork, NetworkConfig).to(device)
     predicted = dict(zip(readable, predict(model, tensor).tolist()))
     fallback = Counter(predicted.values()).most_common(1)[0][0]
     table = pd.DataFrame({"image_name": list(images), "label": [predicted.get(name, fallback) for name in images]})

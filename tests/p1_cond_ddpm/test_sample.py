@@ -61,4 +61,4 @@ def test_bad_input_is_one_line(script, tmp_path, weights):
     (tmp_path / "file").write_text("")
     assert_one_line_error(script("hw2_1.sh", "file", "--weights", weights), "file")
     torch.save({"config": {"rate": 1}, "metadata": {}, "state_dict": {}}, tmp_path / "foreign.pt")
-    assert_one_line_error(script("hw2_1.sh", "out", "--weights", "foreign.pt"), "foreign.pt", "not a weight file of problem 1")
+    assert_one_line_error(script("hw2_1.sh", "out", "--weights", "foreign.pt"), "foreign.pt", "not the weights of a UNet")
