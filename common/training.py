@@ -42,7 +42,6 @@ class TrainStep(NamedTuple):
     step: int
     batch: int  # number of this process's batch: no other step of any process has it
     progress: float  # 0 at the first step, towards 1
-    seed: int  # of this step in this process
     ema: nn.Module  # the averaged network, e.g. as a teacher; not to be trained
 
 
@@ -89,12 +88,11 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
     module.train()
     bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=rank > 0, mininterval=1.0)
     for step in bar:
-        seed = step_seed(options.seed, step, rank)
-        torch.manual_seed(seed)
+        torch.manual_seed(step_seed(options.seed, step, rank))
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * learning_rate_factor(step, options)
         with autocast:
-            value, metrics = loss(trained, TrainStep(step, step * world + rank, step / options.steps, seed, ema.module))
+            value, metrics = loss(trained, TrainStep(step, step * world + rank, step / options.steps, ema.module))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         metrics["loss"] = value.detach()
