@@ -5,6 +5,8 @@ python3 -m p2_ddim.sample NOISE_DIR OUT_DIR UNET_PT      (hw2_2.sh)
 Every NOISE_DIR/NAME.pt, a float tensor (1, 3, H, W), becomes OUT_DIR/NAME.png.
 """
 import argparse
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -86,6 +88,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that tensors took on a GPU, or that this process took in all on a CPU (Linux)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 @torch.inference_mode()
 def sample_to_files(
     model: FaceUNet, noises: dict[str, Tensor], out: Path, *, chunk_size: int, eta: float = 0.0, seed: int = 0, num_steps: int = NUM_STEPS
@@ -143,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chunk_size = arguments.chunk_size or (1 if device.type == "cpu" else 5)
     how = {"eta": arguments.eta, "seed": arguments.seed, "num_steps": arguments.num_steps}
     sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
+    print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)
     return 0
 
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,7 @@ def test_pictures_use_one_range_over_all_channels():
 def test_script_names_its_output_after_the_noises(script, inputs):
     result = script("hw2_2.sh", "noise", "new folder/out", "thin.pt", "--num-steps", "2")
     assert result.returncode == 0, result.stderr
+    assert 0.05 < float(re.search(r"peak memory (\S+) GB", result.stderr)[1]) < 6
     out = inputs / "new folder" / "out"
     assert sorted(path.name for path in out.iterdir()) == ["00.png", "my noise.png", "x.y.png"]
     assert Image.open(out / "00.png").size == (32, 32)
