@@ -18,16 +18,18 @@ from common.checkpoint import load_tensors
 from common.cli import UserError
 from common.config import option, to_json
 from common.files import whole_file
+from common.muon import Muon
 from common.rng import step_seed
 
 
 @dataclass(frozen=True)
 class FitOptions:
     steps: int = option(5000, "optimiser steps")
-    learning_rate: float = option(1e-3, "peak learning rate of AdamW")
+    optimizer: str = option("adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw"))
+    learning_rate: float = option(1e-3, "peak learning rate")
     warmup: int = option(200, "steps of linear warm-up")
     cooldown: float = option(0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0")
-    weight_decay: float = option(0.01, "AdamW's")
+    weight_decay: float = option(0.01, "decoupled, of both optimisers")
     clip: float = option(1.0, "largest gradient norm")
     ema_decay: float = option(0.999, "decay of the exponential moving average of the weights")
     seed: int = option(0, "all randomness is a function of (seed, step)")
@@ -55,6 +57,19 @@ def learning_rate_factor(step: int, options: FitOptions) -> float:
     return min(1.0, up, down)
 
 
+def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon before it where asked for.
+
+    Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out embeddings of
+    classes, output layers of few channels, biases and gains.
+    """
+    parameters = list(module.parameters())
+    hidden = [p for p in parameters if options.optimizer == "muon" and p.ndim >= 2 and min(p.flatten(1).shape) > 16]
+    others = [p for p in parameters if not any(p is h for h in hidden)]
+    common: dict[str, float] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    return [kind(some, **common) for kind, some in ((Muon, hidden), (torch.optim.AdamW, others)) if some]
+
+
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
     """EMA of parameters and buffers; early on the decay is (1 + n) / (10 + n), so that the random start fades quickly."""
 
@@ -80,8 +95,8 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     ema = averaged(module, options.ema_decay)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    parts = {"module": module, "ema": ema, "optimizer": optimizer}
+    optimizers = make_optimizers(module, options)
+    parts = {"module": module, "ema": ema} | {type(optimizer).__name__: optimizer for optimizer in optimizers}
     start, sums = _resume(run, options, parts)
     trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
     autocast = torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext()
@@ -89,15 +104,17 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
     bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=rank > 0, mininterval=1.0)
     for step in bar:
         torch.manual_seed(step_seed(options.seed, step, rank))
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * learning_rate_factor(step, options)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * learning_rate_factor(step, options)
         with autocast:
             value, metrics = loss(trained, TrainStep(step, step * world + rank, step / options.steps, ema.module))
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         value.backward()
         metrics["loss"] = value.detach()
         metrics["gradient_norm"] = nn.utils.clip_grad_norm_(module.parameters(), options.clip)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         ema.update_parameters(module)
         for name, metric in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + metric

@@ -18,7 +18,7 @@ from common.images import grid, to_uint8, write_png
 from common.rng import per_sample_noise, step_seed
 from p1_cond_ddpm.judge import read_folder
 from p1_cond_ddpm.loss import guided
-from p1_cond_ddpm.sample import GUIDANCE_SCALE, WEIGHTS
+from p1_cond_ddpm.sample import WEIGHTS, SampleOptions
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 INSTANTS = (1000, 800, 600, 400, 200, 0)  # timesteps that are left to do
@@ -35,7 +35,8 @@ def digit_grid(folder: Path) -> Tensor:
 def reverse_process(model: UNet, *, digit: int, number: int, seed: int) -> list[Tensor]:
     """x_t of one image at INSTANTS under DDPM's 1000 steps: (3, 28, 28) uint8 each."""
     device, schedule = next(model.parameters()).device, NoiseSchedule.cosine()
-    denoise = guided(model, schedule, torch.tensor([digit], device=device), scale=GUIDANCE_SCALE, null_label=model.config.num_classes)
+    labels, scale = torch.tensor([digit], device=device), SampleOptions().guidance_scale
+    denoise = guided(model, schedule, labels, scale=scale, null_label=model.config.num_classes)
     randn_like = per_sample_noise([step_seed(seed, digit, number)])
     x_T = randn_like(torch.empty(1, model.config.image_channels, 28, 28, device=device))
     timesteps = list(reversed(range(len(schedule))))

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="fl
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+    return nn.Sequential(nn.Linear(4, 20), nn.BatchNorm1d(20), nn.Dropout(0.5), nn.Linear(20, 20), nn.Linear(20, 1))
 
 
 def loss(module, step):
@@ -37,14 +38,14 @@ def interrupted_at(stop):
     return interrupting
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5])
-def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop):
-    whole, resumed = network(), network()
-    whole_ema = fit(loss, whole, OPTIONS, tmp_path / "whole")
+@pytest.mark.parametrize("stop, optimizer", [(1, "muon"), (4, "muon"), (5, "adamw")])
+def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop, optimizer):
+    whole, resumed, options = network(), network(), replace(OPTIONS, optimizer=optimizer)
+    whole_ema = fit(loss, whole, options, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        fit(interrupted_at(stop), resumed, OPTIONS, tmp_path / "resumed")
+        fit(interrupted_at(stop), resumed, options, tmp_path / "resumed")
     resumed = network()
-    resumed_ema = fit(loss, resumed, OPTIONS, tmp_path / "resumed")
+    resumed_ema = fit(loss, resumed, options, tmp_path / "resumed")
     for a, b in ((whole, resumed), (whole_ema, resumed_ema)):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
     metrics = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("whole", "resumed")]

@@ -1,0 +1,93 @@
+"""Quality and cost of many settings of the sampler, one CSV row each; what the CSV has is not measured again.
+
+python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --reference runs/mnistm_val.npz --out docs/p1_sweep.csv \\
+    --num-steps 8 10 15 --guidance-scale 1 2 3
+
+Every combination of the given values is measured on 1000 images: accuracy by our own judge (the course's never selects),
+FID-768 against val, passes through the network per image, seconds.
+"""
+import argparse
+import hashlib
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from common.checkpoint import load_network
+from common.cli import choose_device, command
+from common.config import from_json, to_json
+from common.diffusion import ddim_timesteps
+from common.digits import load_digits
+from common.fid import fid768, statistics
+from common.files import whole_file
+from p1_cond_ddpm import judge
+from p1_cond_ddpm.evaluate import accuracy
+from p1_cond_ddpm.sample import SAMPLERS, WEIGHTS, SampleOptions, draw_digits
+from p1_cond_ddpm.unet import UNet, UNetConfig
+
+
+def passes_per_image(options: SampleOptions) -> int:
+    """Passes through the network: two where guidance is on, else one."""
+    first, last = options.guidance_interval
+    timesteps = ddim_timesteps(1000, options.num_steps, offset=1000 // options.num_steps - 1)
+    return len(timesteps) + (options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
+
+
+def measure(drawn: Iterable[tuple[int, int, Tensor]], reference: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """The own judge's accuracy, FID-768 and the seconds of drawing (digit, number, image)s."""
+    start = time.perf_counter()
+    digits, _, pictures = zip(*drawn)
+    seconds = time.perf_counter() - start
+    images = torch.stack(pictures).cpu()
+    fid = fid768().frechet(*statistics(images.permute(0, 2, 3, 1).numpy()), *reference)
+    own = accuracy(images, torch.tensor(digits), judge.OWN)
+    return {"own_judge": round(own, 4), "fid768": round(fid, 4), "seconds": round(seconds, 1)}
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    default = SampleOptions()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="MNIST-M's folder")
+    parser.add_argument("--reference", type=Path, help="where val's FID-768 statistics are kept between calls (.npz)")
+    parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--seed", type=int, default=1, help="not the graded images', which is 0 (default: 1)")
+    parser.add_argument("--per-digit", type=int, default=100)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, default=[default.sampler])
+    parser.add_argument("--num-steps", type=int, nargs="+", default=[default.num_steps])
+    parser.add_argument("--guidance-scale", type=float, nargs="+", default=[default.guidance_scale])
+    parser.add_argument("--guidance-interval", type=int, nargs=2, action="append", metavar="T", help="may be repeated")
+    parser.add_argument("--precision", nargs="+", choices=("bf16", "float32"), default=[default.precision])
+    arguments = parser.parse_args(argv)
+    arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]
+    device = choose_device(arguments.device)
+    model = load_network(arguments.weights, UNet, UNetConfig).to(device)
+    val = load_digits(arguments.data, "val.csv").images
+    reference = statistics(val.permute(0, 2, 3, 1).numpy(), arguments.reference)
+    weights = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()[:8]
+    rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
+    names = [f.name for f in fields(SampleOptions)]
+    for values in itertools.product(*(getattr(arguments, name) for name in names)):
+        options = from_json(SampleOptions, dict(zip(names, values)))
+        row = {"weights": weights, "seed": arguments.seed, "images": 10 * arguments.per_digit, **to_json(options)}
+        row["guidance_interval"] = "{}-{}".format(*options.guidance_interval)
+        if any(row.items() <= known.items() for known in rows):
+            continue
+        drawn = draw_digits(model, options, per_digit=arguments.per_digit, seed=arguments.seed, batch_size=100, device=device)
+        rows.append({**row, "passes": passes_per_image(options), **measure(drawn, reference)})
+        with whole_file(arguments.out) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+        print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+import pandas as pd
+import pytest
+
+from common.checkpoint import save_weights
+from p1_cond_ddpm import sweep
+from p1_cond_ddpm.sample import SampleOptions
+from p1_cond_ddpm.unet import UNet
+from tests.p1_cond_ddpm.test_unet import SMALL, randomised
+
+
+@pytest.mark.parametrize(
+    "scale, interval, passes",
+    [(2.0, (0, 999), 20), (2.0, (100, 498), 13), (1.0, (0, 999), 10)],  # ten steps, at 99, 199, ..., 999
+)
+def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes):
+    assert sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval)) == passes
+
+
+def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder):
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
+    command = ["--data", str(digit_folder()), "--reference", str(tmp_path / "val.npz"), "--out", str(tmp_path / "sweep.csv")]
+    command += ["--weights", str(tmp_path / "w.pt"), "--per-digit", "1"]
+    assert sweep.main([*command, "--num-steps", "1", "2"]) == 0
+    before = pd.read_csv(tmp_path / "sweep.csv")
+    assert before["num_steps"].tolist() == [1, 2] and before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
+    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "2.5", "1"]) == 0
+    after = pd.read_csv(tmp_path / "sweep.csv")
+    assert after["guidance_scale"].tolist() == [2.5, 2.5, 1.0] and after["seconds"].tolist()[:2] == before["seconds"].tolist()
