@@ -18,17 +18,17 @@ find_python() {  # the first of the given interpreters that runs, is at least 3.
 use_environment() {
     local root base venv key lists
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+    if [ -n "${HW2_VENV:-}" ]; then
+        PYTHON=$(cd "$HW2_VENV/bin" 2>/dev/null && pwd || true)/python
+        "$PYTHON" -c 'import torch' || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
+        return
+    fi
     if [ "$1" = graded ]; then  # the graders' Python where there is one
         lists=("$root/requirements.txt" "$root/requirements-dev.txt")
         base=$(find_python python3.10 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python3.10 python3)
     else
         lists=("$root/requirements-current.txt" "$root/requirements-dev.txt")
         base=$(find_python python3)
-    fi
-    if [ -n "${HW2_VENV:-}" ]; then
-        PYTHON=$HW2_VENV/bin/python
-        "$PYTHON" -c 'import torch' || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
-        return
     fi
     key=$({ "$base" -c 'import sys; print(sys.version, sys.base_prefix)'; cat "${lists[@]}"; } | sha256sum | cut -c1-16)
     venv=${XDG_CACHE_HOME:-$HOME/.cache}/dlcv-hw2/$key

@@ -2,4 +2,4 @@
 # bash hw2_2.sh NOISE_DIR OUT_DIR UNET_PT      DDIM faces from given noises
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHONPATH=$here exec python3 "$here/p2_ddim/sample.py" "$@"
+PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec python3 "$here/p2_ddim/sample.py" "$@"

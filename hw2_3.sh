@@ -2,4 +2,4 @@
 # bash hw2_3.sh IMAGE_DIR PRED_CSV      digits of a folder of images
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHONPATH=$here exec python3 "$here/p3_dann/predict.py" "$@"
+PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec python3 "$here/p3_dann/predict.py" "$@"

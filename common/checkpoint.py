@@ -23,8 +23,16 @@ class Weights(NamedTuple):
 def save_weights(path: Path, module: nn.Module, config: Any = None, **metadata: Any) -> None:
     """Save a module's state dict, floats in float16, with the dataclass that builds it (if any) and JSON-like metadata."""
     state = {k: v.detach().cpu().half() if v.is_floating_point() else v.cpu() for k, v in module.state_dict().items()}
+    save_tensors(path, {"config": to_json(config) if config else {}, "metadata": metadata, "state_dict": state})
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """`torch.save`, whole or not at all. Raises UserError where the disk is full."""
     with whole_file(path) as temporary:
-        torch.save({"config": to_json(config) if config else {}, "metadata": metadata, "state_dict": state}, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's own writer hides the OSError
+            raise UserError(f"{path}: can't be written ({str(error).splitlines()[0]}); is the disk full?") from None
 
 
 def load_tensors(path: Path) -> Any:

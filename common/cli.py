@@ -1,7 +1,9 @@
-"""What every command shares: errors as one line with exit code 2, and the choice of the device."""
+"""What every command shares: errors as one line with exit code 2, and the choice of device and precision."""
 import functools
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -9,7 +11,6 @@ import torch
 
 class Main(Protocol):
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
-
 
 
 class UserError(Exception):
@@ -28,6 +29,8 @@ def command(main: Main) -> Main:
         except OSError as error:  # disk full, read-only folder, permissions
             where = error.filename2 or error.filename
             message = f"{where}: {error.strerror}" if where else str(error)
+        except torch.cuda.OutOfMemoryError:
+            message = "the GPU's memory is full; give a smaller batch or chunk size, or --device cpu"
         print(f"error: {message}", file=sys.stderr)
         return 2
 
@@ -35,10 +38,18 @@ def command(main: Main) -> Main:
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one, else the CPU; anything else is torch's name of a device."""
+    """'auto' is CUDA where there is one, under torchrun this process's, else the CPU; anything else is torch's name of a device."""
+    torch.backends.cudnn.deterministic = True
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu, cuda or cuda:N") from None
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Run networks in bf16 where `precision` says so and the device has it; else in float32."""
+    if precision != "bf16" or device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)

@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, field, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from common.cli import UserError
+
 Config = TypeVar("Config")
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A dataclass field with a default and the help text of its command-line option."""
+    """A dataclass field with a default and the help text of its command-line option.
+
+    Metadata: `choices`, and `smallest` and `largest` of what the command line accepts.
+    """
     return field(default=default, metadata={"help": help, **metadata})
 
 
@@ -31,8 +36,20 @@ def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
 
 
 def from_options(config_class: type[Config], options: argparse.Namespace) -> Config:
-    """The config whose fields were given on the command line, all others at their defaults."""
-    return from_json(config_class, {f.name: getattr(options, f.name) for f in fields(config_class) if hasattr(options, f.name)})  # type: ignore[arg-type]
+    """The config whose fields were given on the command line, all others at their defaults. Raises UserError beyond an option's range."""
+    given = {f.name: getattr(options, f.name) for f in fields(config_class) if hasattr(options, f.name)}  # type: ignore[arg-type]
+    for f in fields(config_class):  # type: ignore[arg-type]
+        value = given.get(f.name, f.default)
+        check_range("--" + f.name.replace("_", "-"), value, f.metadata.get("smallest"), f.metadata.get("largest"))
+    return from_json(config_class, given)
+
+
+def check_range(name: str, value: Any, smallest: float | None = None, largest: float | None = None) -> None:
+    """Raise UserError unless smallest <= value <= largest; of a tuple or list, every element."""
+    for one in value if isinstance(value, (tuple, list)) else [value]:
+        if smallest is not None and one < smallest or largest is not None and one > largest:
+            limits = f"{smallest} to {largest}" if largest is not None else f"{smallest} or more"
+            raise UserError(f"{name} {one}: give {limits}")
 
 
 def to_json(config: Any) -> dict[str, Any]:

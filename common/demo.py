@@ -3,7 +3,6 @@
 Real input is hw2_data/ in the repository, or what HW2_REAL_DATA has; where it lacks, a stand-in is made and marked so.
 """
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from PIL import Image
 
 from common.cli import UserError, command
 from common.diffusion import ddim_timesteps
+from common.files import real_data
 from common.images import write_png
+from p1_cond_ddpm import judge
 from p2_ddim.evaluate import mean_squared_error
 from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, to_picture
 from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
@@ -49,8 +50,8 @@ def find_data(out: Path) -> Path | None:
     """A folder in the layout of hw2_data/, or None."""
     if (HERE / "hw2_data").is_dir():
         return HERE / "hw2_data"
-    unpack = Path(os.environ.get("HW2_REAL_DATA", "")) / "data" / "unpack.py"
-    if not unpack.is_file():
+    unpack = real_data("data/unpack.py")
+    if not unpack:
         return None
     for name in ("svhn", "usps"):
         timed(sys.executable, unpack, out / "hw2_data", "--only", name)
@@ -60,9 +61,11 @@ def find_data(out: Path) -> Path | None:
 def digits(out: Path) -> Row:
     """Problem 1: the judge's accuracy on the 1000 images."""
     seconds = timed("bash", HERE / "hw2_1.sh", out / "p1")
-    judge = [sys.executable, HERE / "digit_classifier.py", "--folder", out / "p1"]
-    result = subprocess.run([*map(str, judge)], capture_output=True, text=True, check=True)
-    who = "own judge" if "own" in result.stderr else "course's judge"
+    classify = [sys.executable, HERE / "digit_classifier.py", "--folder", out / "p1"]
+    result = subprocess.run([*map(str, classify)], stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise UserError("digit_classifier.py: failed, see above")
+    who = "own judge" if judge.find_weights() == judge.OWN else "course's judge"
     return Row("1 digits", f"accuracy, {who}", "95 %", f"{100 * float(result.stdout.split()[2]):.1f} %", seconds)
 
 

@@ -63,6 +63,16 @@ def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> li
     return timesteps
 
 
+def trailing_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
+    """`num_steps` evenly spaced timesteps that begin at the noisiest, from large to small. Raises like `ddim_timesteps`.
+
+    Source: Lin et al. 2024 (Common diffusion noise schedules and sample steps are flawed), section 3.3.
+    """
+    if not 1 <= num_steps <= num_timesteps:
+        raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps: give 1 to {num_timesteps}")
+    return [round(num_timesteps * k / num_steps) - 1 for k in range(num_steps, 0, -1)]
+
+
 class Step(NamedTuple):
     """One step of a sampler: at timestep t the denoiser's estimate of x_0, and x at the next, smaller noise level."""
 

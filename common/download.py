@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +65,7 @@ def fetch(path: Path, urls: Sequence[str], *, digest: str, size: int) -> None:
                 part.unlink()  # complete but not verified below: nothing to resume
             try:
                 transfer(url, part, size)
-            except (OSError, ValueError, urllib.error.URLError) as error:
+            except Exception as error:  # of urllib, http.client and gdown, which share no base class
                 problem = f"{url}: {error}"
                 continue
             got = part.stat().st_size if part.exists() else 0

@@ -5,21 +5,21 @@ the weights beside it (the same features as `pytorch_fid --dims 768`). Never com
 
 Source: Heusel et al. 2017.
 """
+import hashlib
 import importlib.util
-import os
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from common.cli import UserError
-from common.files import whole_file
+from common.files import real_data, whole_file
 
 
 def fid768() -> ModuleType:
     """The module that computes features. Raises UserError where HW2_REAL_DATA has none."""
-    path = Path(os.environ.get("HW2_REAL_DATA", "")) / "eval" / "fid768.py"
-    if not path.is_file():
+    path = real_data("eval/fid768.py")
+    if not path:
         raise UserError("FID-768 needs eval/fid768.py and its weights in the folder that HW2_REAL_DATA names")
     spec = importlib.util.spec_from_file_location("fid768", path)
     assert spec and spec.loader
@@ -29,12 +29,14 @@ def fid768() -> ModuleType:
 
 
 def statistics(images: np.ndarray, cache: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (768,) and covariance (768, 768) of (N, H, W, 3) uint8 images, read from or kept in `cache`."""
+    """Mean (768,) and covariance (768, 768) of (N, H, W, 3) uint8 images, read from or kept in `cache`, which knows its images."""
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
     if cache and cache.is_file():
         with np.load(cache) as content:
-            return content["mu"], content["sigma"]
+            if content["images"] == digest:
+                return content["mu"], content["sigma"]
     mu, sigma = fid768().statistics(images)
     if cache:
         with whole_file(cache) as temporary, open(temporary, "wb") as file:
-            np.savez(file, mu=mu, sigma=sigma)
+            np.savez(file, mu=mu, sigma=sigma, images=digest)
     return mu, sigma

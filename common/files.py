@@ -1,4 +1,4 @@
-"""Files that are either complete or absent."""
+"""Files that are either complete or absent, and where real data lies."""
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,3 +24,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def real_data(part: str) -> Path | None:
+    """A file or folder of the real data that the environment variable HW2_REAL_DATA names, or None where there is none."""
+    root = os.environ.get("HW2_REAL_DATA")
+    path = Path(root) / part if root else None
+    return path if path and path.exists() else None

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with whole_file(path) as temporary:
         shutil.copyfile(arguments.weights, temporary)
     content = json.loads(manifest.read_text()) if manifest.exists() else {"files": {}}
-    content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": []}
+    urls = content["files"].get(arguments.name, {}).get("urls", [])
+    content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": urls}
     with whole_file(manifest) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     return 0

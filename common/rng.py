@@ -13,7 +13,7 @@ def step_seed(seed: int, *parts: int) -> int:
 
     Source: numpy.random.SeedSequence, https://numpy.org/doc/stable/reference/random/parallel.html
     """
-    return int(np.random.SeedSequence((seed, *parts)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence(seed, spawn_key=parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(seed: int) -> torch.Generator:

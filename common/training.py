@@ -1,8 +1,7 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
 import json
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,28 +13,27 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from common.checkpoint import load_tensors
-from common.cli import UserError
+from common.checkpoint import load_tensors, save_tensors
+from common.cli import UserError, autocast
 from common.config import option, to_json
-from common.files import whole_file
 from common.muon import Muon
 from common.rng import step_seed
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    steps: int = option(5000, "optimiser steps")
+    steps: int = option(5000, "optimiser steps", smallest=1)
     optimizer: str = option("adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw"))
     learning_rate: float = option(1e-3, "peak learning rate")
     warmup: int = option(200, "steps of linear warm-up")
-    cooldown: float = option(0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0")
+    cooldown: float = option(0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0", smallest=0, largest=1)
     weight_decay: float = option(0.01, "decoupled, of both optimisers")
     clip: float = option(1.0, "largest gradient norm")
-    ema_decay: float = option(0.999, "decay of the exponential moving average of the weights")
-    seed: int = option(0, "all randomness is a function of (seed, step)")
+    ema_decay: float = option(0.999, "decay of the exponential moving average of the weights", smallest=0, largest=1)
+    seed: int = option(0, "all randomness is a function of (seed, step)", smallest=0)
     precision: str = option("bf16", "of the forward pass", choices=("bf16", "float32"))
-    save_every: int = option(500, "steps between two resumable states")
-    log_every: int = option(50, "steps averaged in one line of metrics.jsonl")
+    save_every: int = option(500, "steps between two resumable states", smallest=1)
+    log_every: int = option(50, "steps averaged in one line of metrics.jsonl", smallest=1)
 
 
 class TrainStep(NamedTuple):
@@ -80,12 +78,18 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(module, avg_fn=average, use_buffers=True).eval()
 
 
-def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Module:
+def is_main_process() -> bool:
+    """Whether this process is the only one or torchrun's first, the one that writes files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path, *, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Train `module` in place and return its averaged copy.
 
-    `run` gets config.json, metrics.jsonl and state.pt; where it holds a state of the same options, training goes on from
-    there, and the result is the same to the bit as without the interruption. Under torchrun every process has its own
-    batches and random numbers, and gradients are averaged.
+    `run` gets options.json, metrics.jsonl and state.pt; where it holds a state of the same options and settings (JSON values:
+    what else the result depends on), training goes on from there. One process ends the same to the bit as without the
+    interruption. Under torchrun every process has its own batches and random numbers, gradients are averaged, and the
+    first process's network is the result.
 
     Raises:
         UserError: the run folder holds a run with other options.
@@ -97,17 +101,16 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
     ema = averaged(module, options.ema_decay)
     optimizers = make_optimizers(module, options)
     parts = {"module": module, "ema": ema} | {type(optimizer).__name__: optimizer for optimizer in optimizers}
-    start, sums = _resume(run, options, parts)
+    start, sums = _resume(run, {"fit": to_json(options), **(settings or {})}, parts)
     trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
-    autocast = torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext()
     module.train()
-    bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=rank > 0, mininterval=1.0)
+    bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=not is_main_process(), mininterval=1.0)
     for step in bar:
         torch.manual_seed(step_seed(options.seed, step, rank))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * learning_rate_factor(step, options)
-        with autocast:
+        with autocast(device, options.precision):
             value, metrics = loss(trained, TrainStep(step, step * world + rank, step / options.steps, ema.module))
         module.zero_grad(set_to_none=True)
         value.backward()
@@ -119,33 +122,37 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path) -> nn.Mod
         for name, metric in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + metric
         done = step + 1
-        if done % options.log_every == 0 and rank == 0:
+        if done % options.log_every == 0 and is_main_process():
             means = {name: round(float(total) / options.log_every, 6) for name, total in sums.items()}
             bar.set_postfix(loss=f"{means['loss']:.4f}")
             with open(run / "metrics.jsonl", "a") as file:
                 file.write(json.dumps({"step": done, **means}) + "\n")
         if done % options.log_every == 0:
             sums = {}
-        if (done % options.save_every == 0 or done == options.steps) and rank == 0:
-            with whole_file(run / "state.pt") as temporary:
-                torch.save({"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}}, temporary)
+        if (done % options.save_every == 0 or done == options.steps) and is_main_process():
+            save_tensors(run / "state.pt", {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}})
+    if world > 1:
+        dist.barrier()  # nobody leaves while the first process still writes
+        dist.destroy_process_group()
     return ema.module
 
 
-def _resume(run: Path, options: FitOptions, parts: dict[str, Any]) -> tuple[int, dict[str, Tensor]]:
+def _resume(run: Path, settings: Mapping[str, Any], parts: dict[str, Any]) -> tuple[int, dict[str, Tensor]]:
     """Restore the parts from run/state.pt; return the steps done and the metrics summed since the last line."""
     run.mkdir(parents=True, exist_ok=True)
     config, metrics, state = run / "options.json", run / "metrics.jsonl", run / "state.pt"
     if not state.exists():
-        config.write_text(json.dumps(to_json(options), indent=1) + "\n")
-        metrics.write_text("")
+        if is_main_process():
+            config.write_text(json.dumps(settings, indent=1) + "\n")
+            metrics.write_text("")
         return 0, {}
-    if json.loads(config.read_text()) != to_json(options):
+    if json.loads(config.read_text()) != settings:
         raise UserError(f"{run}: holds a run with other options (see {config.name}); give the same ones, or another --run folder")
     content = load_tensors(state)
     for name, part in parts.items():
         part.load_state_dict(content[name])
-    lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= content["step"]]
-    metrics.write_text("".join(line + "\n" for line in lines))
+    if is_main_process():  # drop the lines after the state, the last of which may be half a line
+        lines = metrics.read_text().splitlines(keepends=True)[: content["step"] // settings["fit"]["log_every"]]
+        metrics.write_text("".join(lines))
     device = next(parts["module"].parameters()).device
     return content["step"], {name: total.to(device) for name, total in content["sums"].items()}

@@ -29,11 +29,11 @@ def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250)
     """Root-mean-square distance (N,), in grey levels, of each (N, 3, H, W) uint8 image to the nearest of the training set's."""
     flat = training.flatten(1).float()
     squares = flat.square().sum(dim=1)
-    nearest = []
+    distances = []
     for batch in images.flatten(1).float().split(batch_size):
-        distances = batch.square().sum(dim=1, keepdim=True) + squares - 2 * batch @ flat.T
-        nearest.append(distances.amin(dim=1).clamp(min=0))
-    return (torch.cat(nearest) / flat.shape[1]).sqrt()
+        nearest = (squares - 2 * batch @ flat.T).argmin(dim=1)
+        distances.append((batch - flat[nearest]).square().mean(dim=1).sqrt())
+    return torch.cat(distances)
 
 
 @command

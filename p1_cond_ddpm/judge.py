@@ -6,7 +6,6 @@ The weights are, first found: --weights; Classifier.pth beside digit_classifier.
 $HW2_REAL_DATA/course/Classifier.pth; or this project's own judge, checkpoints/judge.pt (train_judge.py).
 """
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
 from common.cli import UserError, command
+from common.files import real_data
 from common.images import read_rgb, to_unit_range
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -44,10 +44,8 @@ class LeNet(nn.Module):
 
 def find_weights() -> Path:
     """The first of the places where a judge may be."""
-    places = [REPOSITORY / "Classifier.pth"]
-    if os.environ.get("HW2_REAL_DATA"):
-        places.append(Path(os.environ["HW2_REAL_DATA"]) / "course" / "Classifier.pth")
-    return next((place for place in places if place.is_file()), OWN)
+    beside = REPOSITORY / "Classifier.pth"
+    return beside if beside.is_file() else real_data("course/Classifier.pth") or OWN
 
 
 def load(path: Path) -> LeNet:
@@ -63,7 +61,7 @@ def load(path: Path) -> LeNet:
 
 def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
     """Images (N, 3, 28, 28) uint8 and labels (N,), the first characters of the names. Raises UserError where it can't be."""
-    paths = sorted(folder.glob("*.png"))
+    paths = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder}: no images (*.png) in this folder")
     images = []

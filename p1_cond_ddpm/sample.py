@@ -7,7 +7,6 @@ whatever else is sampled with it.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import load_network
-from common.cli import UserError, choose_device, command
-from common.config import add_options, from_options, option
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last
+from common.cli import UserError, autocast, choose_device, command
+from common.config import add_options, check_range, from_options, option
+from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, last, trailing_timesteps
 from common.images import to_uint8, write_png
 from common.rng import per_sample_noise, step_seed
 from p1_cond_ddpm.loss import guided
@@ -33,7 +32,7 @@ class SampleOptions:
     """How to sample; the defaults are the graded images'."""
 
     sampler: str = option("dpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM, which wants 1000 steps", choices=SAMPLERS)
-    num_steps: int = option(15, "steps")
+    num_steps: int = option(15, "steps", smallest=1, largest=1000)
     guidance_scale: float = option(2.5, "1 = off")
     guidance_interval: tuple[int, int] = option((0, 999), "first and last timestep with guidance")
     precision: str = option("float32", "of the network", choices=("bf16", "float32"))
@@ -49,14 +48,13 @@ def sample_digits(
     null_label, interval = model.config.num_classes, options.guidance_interval
     denoise = guided(model, schedule, labels, scale=options.guidance_scale, null_label=null_label, interval=interval)
     x_T = randn_like(torch.empty(len(labels), model.config.image_channels, 28, 28, device=device))
-    stride = len(schedule) // options.num_steps
-    timesteps = ddim_timesteps(len(schedule), options.num_steps, offset=stride - 1)  # so that the first one is close to pure noise
+    timesteps = trailing_timesteps(len(schedule), options.num_steps)
     if options.sampler == "dpm":
         steps = dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, clip_x_0=True)
     else:
         eta = 1.0 if options.sampler == "ddpm" else 0.0
         steps = ddim(denoise, x_T, schedule, timesteps, eta=eta, clip_x_0=True, randn_like=randn_like)
-    with torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext():
+    with autocast(device, options.precision):
         return to_uint8(last(steps, on_step).x)
 
 
@@ -85,14 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser, SampleOptions)
     arguments = parser.parse_args(argv)
     options = from_options(SampleOptions, arguments)
-    for name, value, smallest, largest in (
-        ("per-digit", arguments.per_digit, 1, 999),
-        ("batch-size", arguments.batch_size, 1, 10_000),
-        ("seed", arguments.seed, 0, 2**63),
-        ("num-steps", options.num_steps, 1, 1000),
-    ):
-        if not smallest <= value <= largest:
-            raise UserError(f"--{name} {value}: give {smallest} to {largest}")
+    check_range("--per-digit", arguments.per_digit, 1, 999)
+    check_range("--batch-size", arguments.batch_size, 1)
+    check_range("--seed", arguments.seed, 0)
     if len(options.guidance_interval) != 2:
         raise UserError(f"--guidance-interval: give two timesteps, the first and the last, not {len(options.guidance_interval)}")
     device = choose_device(arguments.device)

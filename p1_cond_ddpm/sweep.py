@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from torch import Tensor
 from common.checkpoint import load_network
 from common.cli import choose_device, command
 from common.config import from_json, to_json
-from common.diffusion import ddim_timesteps
+from common.diffusion import NoiseSchedule, trailing_timesteps
 from common.digits import load_digits
 from common.fid import fid768, statistics
 from common.files import whole_file
@@ -32,10 +33,16 @@ from p1_cond_ddpm.sample import SAMPLERS, WEIGHTS, SampleOptions, draw_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
+def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
+    """What a row of the CSV says of the weights and options."""
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    return {"weights": digest, **to_json(options), "guidance_interval": "{}-{}".format(*options.guidance_interval)}
+
+
 def passes_per_image(options: SampleOptions) -> int:
     """Passes through the network: two where guidance is on, else one."""
     first, last = options.guidance_interval
-    timesteps = ddim_timesteps(1000, options.num_steps, offset=1000 // options.num_steps - 1)
+    timesteps = trailing_timesteps(len(NoiseSchedule.cosine()), options.num_steps)
     return len(timesteps) + (options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
@@ -72,13 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
     val = load_digits(arguments.data, "val.csv").images
     reference = statistics(val.permute(0, 2, 3, 1).numpy(), arguments.reference)
-    weights = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()[:8]
     rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
     names = [f.name for f in fields(SampleOptions)]
     for values in itertools.product(*(getattr(arguments, name) for name in names)):
         options = from_json(SampleOptions, dict(zip(names, values)))
-        row = {"weights": weights, "seed": arguments.seed, "images": 10 * arguments.per_digit, **to_json(options)}
-        row["guidance_interval"] = "{}-{}".format(*options.guidance_interval)
+        row = {**as_row(arguments.weights, options), "seed": arguments.seed, "images": 10 * arguments.per_digit}
         if any(row.items() <= known.items() for known in rows):
             continue
         drawn = draw_digits(model, options, per_digit=arguments.per_digit, seed=arguments.seed, batch_size=100, device=device)

@@ -10,21 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import load_weights, save_weights
-from common.cli import choose_device, command
+from common.checkpoint import load_network, save_weights
+from common.cli import UserError, choose_device, command
 from common.config import add_options, from_options, option, to_json
 from common.diffusion import NoiseSchedule
 from common.digits import batch_at, load_digits
 from common.images import to_unit_range
-from common.training import FitOptions, TrainStep, fit
+from common.training import FitOptions, TrainStep, fit, is_main_process
 from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    batch_size: int = option(128, "images per step and process")
-    label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance")
+    batch_size: int = option(128, "images per step and process", smallest=1)
+    label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
 
 
 @command
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(options.seed)
     model = UNet(config)
     if arguments.init:
-        model.load_state_dict(load_weights(arguments.init).state_dict)
+        model = load_network(arguments.init, UNet, UNetConfig).train().requires_grad_(True)
+        if model.config != config:
+            raise UserError(f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones")
     schedule = NoiseSchedule.cosine()
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -54,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         x_0 = to_unit_range(images[rows])
         return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
 
-    ema = fit(loss, model.to(device), options, arguments.run)
-    metadata = {"train": to_json(train), "fit": to_json(options), "images_seen": options.steps * train.batch_size}
-    save_weights(arguments.run / "weights.pt", ema, config, **metadata)
+    settings = {"train": to_json(train), "network": to_json(config)}
+    ema = fit(loss, model.to(device), options, arguments.run, settings=settings)
+    if is_main_process():
+        save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     return 0
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from common.checkpoint import load_tensors
 from common.cli import UserError, choose_device, command
+from common.config import check_range
 from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
 from common.images import write_png
 from common.rng import per_sample_noise, step_seed
@@ -107,15 +108,16 @@ def sample_to_files(
         while left:
             chunk = next(chunks(left, chunk_size))
             x_T = torch.cat([left[name] for name in chunk]).to(device)
-            before = bar.n
+            before, x_0 = bar.n, None
             try:
                 x_0 = sample_faces(model, x_T, num_steps=num_steps, eta=eta, seeds=[seeds[n] for n in chunk], on_step=bar.update)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if chunk_size == 1:
+                if len(chunk) == 1:
                     raise UserError(f"out of memory on {device} with one image at a time; try --device cpu") from None
-                chunk_size //= 2
+                chunk_size = len(chunk) // 2
+            if x_0 is None:  # outside the handler, whose traceback keeps the tensors of the failed step
                 bar.update(before - bar.n)
                 torch.cuda.empty_cache()
                 continue
@@ -136,20 +138,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chunk-size", type=int, help="images at a time (default: 5 on a GPU, 1 on a CPU)")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
-    if not 1 <= arguments.num_steps < NUM_TIMESTEPS:
-        raise UserError(f"--num-steps {arguments.num_steps}: give 1 to {NUM_TIMESTEPS - 1}")
-    if not 0 <= arguments.eta <= 1:
-        raise UserError(f"--eta {arguments.eta}: give 0 to 1")
+    check_range("--num-steps", arguments.num_steps, 1, NUM_TIMESTEPS - 1)
+    check_range("--eta", arguments.eta, 0, 1)
+    check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
-    paths = sorted(arguments.noise_dir.glob("*.pt"))
+    paths = sorted(path for path in arguments.noise_dir.glob("*.pt") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
     noises = {path.stem: read_noise(path) for path in paths}
-    arguments.out_dir.mkdir(parents=True, exist_ok=True)
     model = load_face_unet(arguments.unet_pt).to(device)
-    chunk_size = arguments.chunk_size or (1 if device.type == "cpu" else 5)
+    arguments.out_dir.mkdir(parents=True, exist_ok=True)
+    chunk_size = arguments.chunk_size if arguments.chunk_size is not None else 1 if device.type == "cpu" else 5
+    check_range("--chunk-size", chunk_size, 1)
     how = {"eta": arguments.eta, "seed": arguments.seed, "num_steps": arguments.num_steps}
     sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
     print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)

@@ -163,7 +163,7 @@ def load_face_unet(path: Path) -> FaceUNet:
         config = FaceUNetConfig.of(state)
         with torch.device("meta"):
             model = FaceUNet(config)
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a face network like the course's UNet.pt ({type(error).__name__}: {error})") from None
     expected = {key: value.shape for key, value in model.state_dict().items()}
     wrong = sorted(expected.keys() ^ state.keys()) or sorted(k for k in expected if state[k].shape != expected[k])

@@ -1,4 +1,7 @@
-"""Random views of digit batches (B, 3, 28, 28) in [-1, 1], every image its own; randomness is torch's global generator."""
+"""Random views of digit batches (B, 3, 28, 28) in [-1, 1], every image its own; randomness is torch's global generator.
+
+`weak` and `strong` compute in float32 under autocast too: bf16 would round positions to a twentieth of a pixel.
+"""
 import math
 
 import torch
@@ -66,10 +69,12 @@ def random_neighbours(x: Tensor, *, probability: float, widest: int = 8, margin:
 
 def weak(x: Tensor) -> Tensor:
     """A small change of position only: what the teacher sees."""
-    return random_affine(x, degrees=0, scale=0.05, shear=0, shift=1)
+    with torch.autocast(x.device.type, enabled=False):
+        return random_affine(x, degrees=0, scale=0.05, shear=0, shift=1)
 
 
 def strong(x: Tensor) -> Tensor:
     """Position, shape, polarity, colour and noise: what the student learns from."""
-    x = random_affine(x, degrees=12, scale=0.2, shear=0.2, shift=2.5)
-    return random_noise(random_inversion(random_colour(x, strength=0.2)), largest=0.15)
+    with torch.autocast(x.device.type, enabled=False):
+        x = random_affine(x, degrees=12, scale=0.2, shear=0.2, shift=2.5)
+        return random_noise(random_inversion(random_colour(x, strength=0.2)), largest=0.15)

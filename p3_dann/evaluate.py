@@ -7,22 +7,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
-from common.digits import load_digits
+from common.digits import load_digits, read_labels
 from p3_dann.network import DigitNetwork, NetworkConfig
 from p3_dann.predict import predict
 
 
 def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
     """Correct and all of the labelled images, matched by name. Raises UserError where a prediction is missing."""
-    for path in (predictions, labels):
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-    truth = pd.read_csv(labels, dtype={"image_name": str}).set_index("image_name")["label"]
-    predicted = pd.read_csv(predictions, dtype={"image_name": str}).set_index("image_name")["label"]
+    truth, predicted = read_labels(labels), read_labels(predictions)
     missing = truth.index.difference(predicted.index)
     if len(missing):
         raise UserError(f"{predictions}: {len(missing)} images of {labels} have no row, first {missing[0]}")

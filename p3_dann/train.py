@@ -22,7 +22,7 @@ from common.config import add_options, from_options, option, to_json
 from common.digits import batch_at, load_digits
 from common.files import whole_file
 from common.rng import step_seed
-from common.training import FitOptions, Loss, TrainStep, fit
+from common.training import FitOptions, Loss, TrainStep, fit, is_main_process
 from p3_dann import augment
 from p3_dann.adversarial import (
     adaptation_factor,
@@ -41,7 +41,7 @@ SOURCE, TARGETS = "mnistm", ("svhn", "usps")
 class TrainOptions:
     target: str = option("svhn", "domain to adapt to", choices=TARGETS)
     mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
-    batch_size: int = option(128, "images per domain and step")
+    batch_size: int = option(128, "images per domain and step", smallest=1)
     neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)")
     lambda_max: float = option(0.3, "largest factor of the reversed gradient")
     entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda")
@@ -56,7 +56,7 @@ def single_domain_loss(images: Tensor, labels: Tensor, train: TrainOptions, seed
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(images), train.batch_size, seed=seed, step=step.batch).to(images.device)
-        logits = network(augment.strong(prepare(images[rows]))).logits
+        logits = network(augment.strong(prepare(images[rows]))).logits.float()
         accuracy = (logits.argmax(dim=1) == labels[rows]).float().mean()
         return nn.functional.cross_entropy(logits, labels[rows]), {"accuracy": accuracy}
 
@@ -114,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         digits = load_digits(arguments.data / (SOURCE if train.mode == "source" else train.target), "train.csv")
         loss = single_domain_loss(digits.images.to(device), digits.labels.to(device), train, options.seed)
-    ema = fit(loss, model, options, arguments.run).requires_grad_(False)
+    settings = {"train": to_json(train), "network": to_json(config)}
+    ema = fit(loss, model, options, arguments.run, settings=settings).requires_grad_(False)
+    if not is_main_process():
+        return 0
     save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     names = TARGETS if train.mode == "source" else (train.target,)
     accuracy = {name: val_accuracy(ema, arguments.data / name) for name in names}

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last, trailing_timesteps
 from common.rng import generator, per_sample_noise
 
 
@@ -56,10 +56,20 @@ def test_timesteps_are_evenly_spaced_and_fall(num_timesteps, data):
     assert {a - b for a, b in zip(timesteps, timesteps[1:])} <= {num_timesteps // num_steps}
 
 
+@given(st.integers(1, 1000))
+def test_trailing_timesteps_begin_at_the_noisiest_and_are_even(num_steps):
+    timesteps = trailing_timesteps(1000, num_steps)
+    gaps = [a - b for a, b in zip(timesteps, [*timesteps[1:], -1])]
+    assert len(timesteps) == num_steps and timesteps[0] == 999 and timesteps[-1] >= 0 and max(gaps) - min(gaps) <= 1
+
+
 @pytest.mark.parametrize("steps, offset", [(0, 0), (1001, 0), (1000, 1), (50, -1)])
 def test_impossible_timesteps_are_refused(steps, offset):
     with pytest.raises(ValueError):
         ddim_timesteps(1000, steps, offset=offset)
+    if offset == 0:
+        with pytest.raises(ValueError):
+            trailing_timesteps(1000, steps)
 
 
 @pytest.mark.parametrize("eta, clip", [(0.0, False), (0.0, True), (0.7, True)])

@@ -14,7 +14,17 @@ def test_load_digits(digit_folder):
 
 @pytest.mark.parametrize(
     "content, message",
-    [("name,label\na.png,1\n", "header"), ("image_name,label\n00000.png,10\n", "0 to 9"), ("image_name,label\nx.png,1\n", "x.png")],
+    [
+        ("name,label\na.png,1\n", "header"),
+        ("image_name,label\n00000.png,10\n", "0 to 9"),
+        ("image_name,label\n00000.png,one\n", "0 to 9"),
+        ("image_name,label\nx.png,1\n", "x.png"),
+        ("", "not a CSV"),
+        ("image_name,label\n00000.png,1\n00001.png,1,2,3\n", "not a CSV"),
+        ("image_name,label\n", "there must be rows"),
+        ("image_name,label\n,1\n", "a name of its own"),
+        ("image_name,label\n00000.png,1\n00000.png,2\n", "a name of its own"),
+    ],
 )
 def test_bad_tables_are_a_users_error(digit_folder, content, message):
     root = digit_folder()

@@ -14,12 +14,16 @@ def test_distance_of_two_gaussians_is_its_closed_form(real_data, monkeypatch):
     assert fid768().frechet(m1, np.diag(v1), m2, np.diag(v2)) == pytest.approx(expected)
 
 
-def test_statistics_are_kept(real_data, monkeypatch, tmp_path):
+def test_statistics_are_kept_for_the_same_images(real_data, monkeypatch, tmp_path):
     monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
     images = np.random.RandomState(0).randint(0, 256, (3, 28, 28, 3), dtype=np.uint8)
     mu, sigma = statistics(images, tmp_path / "s.npz")
-    again = statistics(images[:0], tmp_path / "s.npz")
-    assert mu.shape == (768,) and np.array_equal(mu, again[0]) and np.array_equal(sigma, again[1])
+    with np.load(tmp_path / "s.npz") as content:
+        np.savez(tmp_path / "s.npz", **{**content, "mu": mu + 1})
+    again = statistics(images, tmp_path / "s.npz")
+    assert mu.shape == (768,) and np.array_equal(mu + 1, again[0]) and np.array_equal(sigma, again[1])
+    others = statistics(images[:2], tmp_path / "s.npz")
+    assert np.abs(others[0] - mu).max() < 1 and not np.array_equal(others[0], mu)
 
 
 def test_without_the_features_the_user_hears_where_they_belong(monkeypatch):

@@ -1,3 +1,7 @@
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +47,28 @@ def test_transparent_pixels_are_white(tmp_path):
     assert np.asarray(read_rgb(tmp_path / "a.png")).min() == 255
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def encoded(kind):
+    content = io.BytesIO()
+    Image.effect_noise((28, 28), 50).convert("RGB").save(content, kind)
+    return content.getvalue()
+
+
+def png_with_short_chunk(kind):
+    """A whole picture with a malformed chunk behind its pixels."""
+    chunk = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
+    return encoded("PNG")[:-12] + chunk + encoded("PNG")[-12:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture",
+        b"\x89PNG\r\n\x1a\n",
+        *[encoded(kind)[: len(encoded(kind)) // 2] for kind in ("PNG", "JPEG", "WEBP", "TIFF")],
+        png_with_short_chunk(b"gAMA"),
+    ],
+)
 def test_damaged_pictures_are_a_users_error(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.png: not a readable image"):

@@ -6,6 +6,7 @@ from common.rng import per_sample_noise, step_seed
 
 def test_step_seeds_differ_in_every_part():
     assert len({step_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}) == 125
+    assert step_seed(1, 2) != step_seed(1, 2, 0) and step_seed(2**32, 1) != step_seed(0, 1, 1)
     assert step_seed(1, 2) == step_seed(1, 2) and 0 <= step_seed(1, 2) < 2**63
 
 

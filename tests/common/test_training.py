@@ -57,6 +57,17 @@ def test_other_options_do_not_continue_a_run(tmp_path):
     fit(loss, network(), OPTIONS, tmp_path)
     with pytest.raises(UserError, match="other options"):
         fit(loss, network(), FitOptions(steps=7), tmp_path)
+    with pytest.raises(UserError, match="other options"):
+        fit(loss, network(), OPTIONS, tmp_path, settings={"target": "usps"})
+
+
+def test_half_a_line_of_metrics_does_not_stop_a_run(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(5), network(), OPTIONS, tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [2, 4, 6]
 
 
 def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):

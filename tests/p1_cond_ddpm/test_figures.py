@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from p1_cond_ddpm import figures, sample
+from p1_cond_ddpm import figures, sample, sweep
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
@@ -13,9 +14,14 @@ def test_figures_show_what_was_sampled(tmp_path, monkeypatch):
     save_weights(tmp_path / "w.pt", UNet(config), config)
     fixed = ["--weights", str(tmp_path / "w.pt")]
     sample.main([str(tmp_path / "out"), *fixed, "--per-digit", "11", "--num-steps", "1"])
-    assert figures.main([str(tmp_path / "out"), "--out", str(tmp_path / "figures"), *fixed]) == 0
+    default = sweep.as_row(tmp_path / "w.pt", sample.SampleOptions())
+    rows = [{**default, "num_steps": steps, "own_judge": 0.9, "fid768": 0.5} for steps in (5, 10, 20)]
+    pd.DataFrame(rows).to_csv(tmp_path / "sweep.csv", index=False)
+    wanted = ["--out", str(tmp_path / "figures"), "--sweep", str(tmp_path / "sweep.csv")]
+    assert figures.main([str(tmp_path / "out"), *wanted, *fixed]) == 0
     picture = np.asarray(Image.open(tmp_path / "figures" / "p1_grid.png"))
     assert picture.shape == (604, 604, 3)
     first_nine = np.asarray(Image.open(tmp_path / "out" / "9_001.png"))
     assert np.array_equal(picture[2 * (2 + 9 * 30) :, 4:][:56:2, :56:2], first_nine)
-    assert Image.open(tmp_path / "figures" / "p1_process.png").width > 1000
+    assert Image.open(tmp_path / "figures" / "p1_process.png").size == (910, 190)
+    assert Image.open(tmp_path / "figures" / "p1_sweep.png").size == (1200, 750)

@@ -42,7 +42,7 @@ def test_output_line_is_the_courses(folder, capsys):
     assert judge.main(["--folder", str(folder), "--weights", str(judge.OWN)]) == 0
     out, err = capsys.readouterr()
     correct = int(out.split("correct/total = ")[1].split("/")[0])
-    assert out == f"acc = {correct / 10} (correct/total = {correct}/10)\n" and "own" in err
+    assert out == f"acc = {correct / 10} (correct/total = {correct}/10)\n" and "project’s own" in err
 
 
 def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch):
