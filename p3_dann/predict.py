@@ -29,7 +29,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 def recognise_domain(images: Tensor) -> str:
     """'usps' where most of the images (N, 3, 28, 28) uint8 are grey with much black, as scanned ink is; else 'svhn'."""
     x = images.float()
-    spread = (x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2))  # 0 in grey images; at least 2 in SVHN's
+    spread = (x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2))  # 0 in grey images; above 4 in 99 % of SVHN's
     black = (x.mean(dim=1) < 16).float().mean(dim=(1, 2))  # share of pixels; at least 0.17 in USPS
     return "usps" if ((spread < 4) & (black > 0.12)).float().mean() > 0.5 else "svhn"
 
