@@ -1,9 +1,11 @@
 """What every command shares: errors as one line with exit code 2, and the choice of device and precision."""
 import functools
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -49,7 +51,16 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Run networks in bf16 where `precision` says so and the device has it; else in float32."""
-    if precision != "bf16" or device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    """Run networks in bf16 where `precision` says so and the device computes in it; else in float32."""
+    if precision != "bf16" or not has_bf16(device):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@functools.cache
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 itself; elsewhere it is an error or an emulation slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", cpuinfo.read_text()) is not None

@@ -32,10 +32,10 @@ class SampleOptions:
     """How to sample; the defaults are the graded images'."""
 
     sampler: str = option("dpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM, which wants 1000 steps", choices=SAMPLERS)
-    num_steps: int = option(15, "steps", smallest=1, largest=1000)
-    guidance_scale: float = option(2.5, "1 = off")
+    num_steps: int = option(8, "steps", smallest=1, largest=1000)
+    guidance_scale: float = option(3.5, "1 = off")
     guidance_interval: tuple[int, int] = option((0, 999), "first and last timestep with guidance")
-    precision: str = option("float32", "of the network", choices=("bf16", "float32"))
+    precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "float32"))
 
 
 @torch.inference_mode()

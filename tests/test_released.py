@@ -1,4 +1,4 @@
-"""The released checkpoints, through the graded scripts, on real data: the numbers of the README."""
+"""The released checkpoints, through the graded scripts, on real data: not far below the numbers of the README."""
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +18,10 @@ def test_digits(real_data, script, tmp_path, capsys):
     result = script("hw2_1.sh", "out")
     assert result.returncode == 0, result.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{d}_{n:03d}.png" for d in range(10) for n in range(1, 101)]
-    assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.95
+    assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.985
 
 
-@pytest.mark.parametrize("name, least", [("svhn", 0.45), ("usps", 0.76)])
+@pytest.mark.parametrize("name, least", [("svhn", 0.86), ("usps", 0.98)])
 def test_domains(real_val, script, tmp_path, name, least):
     images, labels = real_val(name)
     (tmp_path / "renamed").mkdir()

@@ -23,6 +23,6 @@ def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder):
     assert sweep.main([*command, "--num-steps", "1", "2"]) == 0
     before = pd.read_csv(tmp_path / "sweep.csv")
     assert before["num_steps"].tolist() == [1, 2] and before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
-    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "2.5", "1"]) == 0
+    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "3.5", "1"]) == 0
     after = pd.read_csv(tmp_path / "sweep.csv")
-    assert after["guidance_scale"].tolist() == [2.5, 2.5, 1.0] and after["seconds"].tolist()[:2] == before["seconds"].tolist()
+    assert after["guidance_scale"].tolist() == [3.5, 3.5, 1.0] and after["seconds"].tolist()[:2] == before["seconds"].tolist()

@@ -1,0 +1,47 @@
+import errno
+
+import pytest
+import torch
+
+from common.cli import UserError, autocast, choose_device, command, has_bf16
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (UserError("a.pt: no such file"), "error: a.pt: no such file\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/a.png"), "error: out/a.png: No space left on device\n"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), "error: the GPU's memory is full; "),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, message, capsys):
+    @command
+    def main(argv=None):
+        raise error
+
+    assert main() == 2
+    err = capsys.readouterr().err
+    assert err.startswith(message) and err.count("\n") == 1
+
+
+def test_other_errors_are_not_hidden():
+    @command
+    def main(argv=None):
+        raise KeyError("own mistake")
+
+    with pytest.raises(KeyError):
+        main()
+
+
+def test_devices_are_named_as_torch_does():
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="--device nonsense: .*use auto"):
+        choose_device("nonsense")
+
+
+def test_bf16_is_used_where_the_device_has_it():
+    cpu, x = torch.device("cpu"), torch.ones(2, 2)
+    with autocast(cpu, "float32"):
+        assert (x @ x).dtype == torch.float32
+    with autocast(cpu, "bf16"):
+        assert (x @ x).dtype == (torch.bfloat16 if has_bf16(cpu) else torch.float32)
