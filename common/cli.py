@@ -40,7 +40,10 @@ def command(main: Main) -> Main:
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one, under torchrun this process's, else the CPU; anything else is torch's name of a device."""
+    """'auto' is CUDA where there is one, under torchrun this process's, else the CPU; anything else is torch's name of a device.
+
+    cuDNN is kept to deterministic algorithms.
+    """
     torch.backends.cudnn.deterministic = True
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"

@@ -44,8 +44,10 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in same_shape.items():
                 directions = []
                 for parameter in parameters:
-                    buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                    buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                    state = self.state[parameter]
+                    if not state:
+                        state["momentum"] = torch.zeros_like(parameter)
+                    buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                     directions.append(parameter.grad.lerp(buffer, group["momentum"]).flatten(1))
                 stacked = orthogonalised(torch.stack(directions))
                 scale = 0.2 * math.sqrt(max(stacked.shape[1:]))  # the root mean square of AdamW's updates
