@@ -1,6 +1,7 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +87,10 @@ def is_main_process() -> bool:
 def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path, *, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Train `module` in place and return its averaged copy.
 
-    `run` gets options.json, metrics.jsonl and state.pt; where it holds a state of the same options and settings (JSON values:
-    what else the result depends on), training goes on from there. One process ends the same to the bit as without the
-    interruption. Under torchrun every process has its own batches and random numbers, gradients are averaged, and the
-    first process's network is the result.
+    `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them) and state.pt; where
+    it holds a state of the same options and settings (JSON values: what else the result depends on), training goes on from
+    there. One process ends the same to the bit as without the interruption. Under torchrun every process has its own batches
+    and random numbers, gradients are averaged, and the first process's network is the result.
 
     Raises:
         UserError: the run folder holds a run with other options.
@@ -104,6 +105,7 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path, *, settin
     start, sums = _resume(run, {"fit": to_json(options), **(settings or {})}, parts)
     trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
     module.train()
+    clock = time.perf_counter()
     bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=not is_main_process(), mininterval=1.0)
     for step in bar:
         torch.manual_seed(step_seed(options.seed, step, rank))
@@ -119,6 +121,8 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path, *, settin
         for optimizer in optimizers:
             optimizer.step()
         ema.update_parameters(module)
+        now = time.perf_counter()
+        metrics["seconds"], clock = now - clock, now
         for name, metric in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + metric
         done = step + 1

@@ -1,4 +1,4 @@
-"""Accuracy of problem 3's predictions or networks.
+"""Accuracy of problem 3's predictions or networks, and a score of networks that needs no labels.
 
 python3 -m p3_dann.evaluate --predictions PRED_CSV --labels hw2_data/digits/svhn/val.csv
 python3 -m p3_dann.evaluate --weights runs/p3_svhn/weights.pt --data hw2_data/digits/svhn
@@ -7,10 +7,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
 from common.digits import load_digits, read_labels
-from p3_dann.network import DigitNetwork, NetworkConfig
+from p3_dann import augment
+from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 from p3_dann.predict import predict
 
 
@@ -27,6 +31,23 @@ def val_accuracy(model: DigitNetwork, root: Path) -> float:
     """Share of a set's val images that the network gets right."""
     digits = load_digits(root, "val.csv")
     return (predict(model, digits.images) == digits.labels).float().mean().item()
+
+
+@torch.inference_mode()
+def agreement(model: DigitNetwork, images: Tensor, *, seed: int = 0, batch_size: int = 500) -> float:
+    """Share of (N, 3, 28, 28) uint8 images whose class is the same in a strongly augmented view.
+
+    It needs no label, so it may choose between settings: a network that knows a domain does not change its mind over a
+    view, one that guesses does.
+    """
+    device, same = next(model.parameters()).device, 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for batch in images.split(batch_size):
+            x = prepare(batch.to(device))
+            plain, augmented = (model(view).logits.argmax(dim=1) for view in (x, augment.strong(x)))
+            same += int((plain == augmented).sum())
+    return same / len(images)
 
 
 @command

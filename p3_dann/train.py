@@ -5,7 +5,8 @@ python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode source --ru
 python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode target --run runs/p3_svhn_target
 
 Adaptation sees the labels of MNIST-M's train split and the images alone of the target's. The result is the averaged
-network after the last step: nothing selects among checkpoints. Its accuracy on val goes to RUN/result.json (table.py).
+network after the last step: nothing selects among checkpoints. RUN/result.json gets its accuracy on val and, for choices
+between settings that must not know a target label, its agreement (evaluate.py) on the target's train split; table.py reads it.
 """
 import argparse
 import json
@@ -31,7 +32,7 @@ from p3_dann.adversarial import (
     dann_loss,
     pseudo_label_loss,
 )
-from p3_dann.evaluate import val_accuracy
+from p3_dann.evaluate import agreement, val_accuracy
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
 SOURCE, TARGETS = "mnistm", ("svhn", "usps")
@@ -42,6 +43,7 @@ class TrainOptions:
     target: str = option("svhn", "domain to adapt to", choices=TARGETS)
     mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
     batch_size: int = option(128, "images per domain and step", smallest=1)
+    strong: bool = option(True, "train on strongly augmented views, else on weakly augmented ones")
     neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)")
     lambda_max: float = option(0.3, "largest factor of the reversed gradient")
     entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda")
@@ -51,12 +53,17 @@ class TrainOptions:
     threshold: float = option(0.9, "confidence above which they count")
 
 
+def student_view(x: Tensor, train: TrainOptions) -> Tensor:
+    """What the network learns from: (B, 3, 28, 28) in about [-1, 1] -> the same shape."""
+    return augment.strong(x) if train.strong else augment.weak(x)
+
+
 def single_domain_loss(images: Tensor, labels: Tensor, train: TrainOptions, seed: int) -> Loss:
-    """Supervised cross-entropy on strong views of one labelled set."""
+    """Supervised cross-entropy on augmented views of one labelled set."""
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(images), train.batch_size, seed=seed, step=step.batch).to(images.device)
-        logits = network(augment.strong(prepare(images[rows]))).logits.float()
+        logits = network(student_view(prepare(images[rows]), train)).logits.float()
         accuracy = (logits.argmax(dim=1) == labels[rows]).float().mean()
         return nn.functional.cross_entropy(logits, labels[rows]), {"accuracy": accuracy}
 
@@ -74,7 +81,8 @@ def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: Train
         if train.target == "svhn":
             x_source = augment.random_neighbours(x_source, probability=train.neighbours)
         factor = adaptation_factor(step.progress)
-        _, logits, domain_logits = network(augment.strong(torch.cat([x_source, x_target])), train.lambda_max * factor)
+        views = student_view(torch.cat([x_source, x_target]), train)
+        _, logits, domain_logits = network(views, train.lambda_max * factor)
         target_logits = logits[size:].float()
         domains = torch.arange(2, device=source.device).repeat_interleave(size)
         total, metrics = dann_loss(logits[:size].float(), labels[rows], domain_logits.float(), domains)
@@ -120,8 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     names = TARGETS if train.mode == "source" else (train.target,)
-    accuracy = {name: val_accuracy(ema, arguments.data / name) for name in names}
-    result = {"mode": train.mode, "seed": options.seed, "val_accuracy": accuracy}
+    result = {
+        "mode": train.mode,
+        "seed": options.seed,
+        "val_accuracy": {name: val_accuracy(ema, arguments.data / name) for name in names},
+        "agreement": {name: agreement(ema, load_digits(arguments.data / name, "train.csv").images) for name in names},
+    }
     print(json.dumps(result))
     with whole_file(arguments.run / "result.json") as temporary:
         temporary.write_text(json.dumps(result) + "\n")

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from p3_dann import evaluate, predict
+from p3_dann import predict
 from p3_dann.network import DigitNetwork, NetworkConfig
 from tests.conftest import assert_one_line_error
 
@@ -68,13 +68,3 @@ def test_bad_input_is_one_line(script, digit_folder, tmp_path, weights):
     assert_one_line_error(script("hw2_3.sh", folder, "p.csv", "--weights", "none.pt"), "none.pt: no such file")
     assert_one_line_error(script("hw2_3.sh", folder, tmp_path, "--weights", weights), str(tmp_path))
     assert not (tmp_path / "p.csv").exists()
-
-
-def test_accuracy_matches_names_not_rows(tmp_path, capsys):
-    (tmp_path / "pred.csv").write_text("image_name,label\nb.png,2\na.png,1\nc.png,9\n")
-    (tmp_path / "truth.csv").write_text("image_name,label\na.png,1\nb.png,3\n")
-    arguments = ["--predictions", str(tmp_path / "pred.csv"), "--labels", str(tmp_path / "truth.csv")]
-    assert evaluate.main(arguments) == 0
-    assert capsys.readouterr().out == "accuracy 0.5000 (1/2)\n"
-    (tmp_path / "truth.csv").write_text("image_name,label\nd.png,1\n")
-    assert evaluate.main(arguments) == 2
