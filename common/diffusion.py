@@ -63,14 +63,22 @@ def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> li
     return timesteps
 
 
-def trailing_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
-    """`num_steps` evenly spaced timesteps that begin at the noisiest, from large to small. Raises like `ddim_timesteps`.
+def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1.0) -> list[int]:
+    """`num_steps` distinct timesteps from the noisiest down: T (k / num_steps) ** spacing - 1 for k = num_steps, ..., 1, rounded.
 
-    Source: Lin et al. 2024 (Common diffusion noise schedules and sample steps are flawed), section 3.3.
+    spacing 1 is even; below 1 the steps are small where there is much noise, above 1 where there is little.
+
+    Raises:
+        ValueError: num_steps is not in 1..num_timesteps, or so many steps don't fit with this spacing.
+
+    Source: Lin et al. 2024 (Common diffusion noise schedules and sample steps are flawed), section 3.3, for spacing 1.
     """
     if not 1 <= num_steps <= num_timesteps:
         raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps: give 1 to {num_timesteps}")
-    return [round(num_timesteps * k / num_steps) - 1 for k in range(num_steps, 0, -1)]
+    timesteps = [round(num_timesteps * (k / num_steps) ** spacing) - 1 for k in range(num_steps, 0, -1)]
+    if timesteps[-1] < 0 or len(set(timesteps)) < num_steps:
+        raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps with spacing {spacing}: give fewer steps, or a spacing nearer 1")
+    return timesteps
 
 
 class Step(NamedTuple):

@@ -33,9 +33,17 @@ class SampleOptions:
 
     sampler: str = option("dpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM, which wants 1000 steps", choices=SAMPLERS)
     num_steps: int = option(8, "steps", smallest=1, largest=1000)
+    spacing: float = option(1.0, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10)
     guidance_scale: float = option(3.5, "1 = off")
     guidance_interval: tuple[int, int] = option((0, 999), "first and last timestep with guidance")
     precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "float32"))
+
+    def timesteps(self, num_timesteps: int) -> list[int]:
+        """Where the sampler calls the network. Raises UserError where the steps don't fit."""
+        try:
+            return trailing_timesteps(num_timesteps, self.num_steps, spacing=self.spacing)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 @torch.inference_mode()
@@ -48,7 +56,7 @@ def sample_digits(
     null_label, interval = model.config.num_classes, options.guidance_interval
     denoise = guided(model, schedule, labels, scale=options.guidance_scale, null_label=null_label, interval=interval)
     x_T = randn_like(torch.empty(len(labels), model.config.image_channels, 28, 28, device=device))
-    timesteps = trailing_timesteps(len(schedule), options.num_steps)
+    timesteps = options.timesteps(len(schedule))
     if options.sampler == "dpm":
         steps = dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, clip_x_0=True)
     else:

@@ -23,7 +23,7 @@ from torch import Tensor
 from common.checkpoint import load_network
 from common.cli import choose_device, command
 from common.config import from_json, to_json
-from common.diffusion import NoiseSchedule, trailing_timesteps
+from common.diffusion import NoiseSchedule
 from common.digits import load_digits
 from common.fid import fid768, statistics
 from common.files import whole_file
@@ -42,7 +42,7 @@ def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
 def passes_per_image(options: SampleOptions) -> int:
     """Passes through the network: two where guidance is on, else one."""
     first, last = options.guidance_interval
-    timesteps = trailing_timesteps(len(NoiseSchedule.cosine()), options.num_steps)
+    timesteps = options.timesteps(len(NoiseSchedule.cosine()))
     return len(timesteps) + (options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, default=[default.sampler])
     parser.add_argument("--num-steps", type=int, nargs="+", default=[default.num_steps])
+    parser.add_argument("--spacing", type=float, nargs="+", default=[default.spacing])
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[default.guidance_scale])
     parser.add_argument("--guidance-interval", type=int, nargs=2, action="append", metavar="T", help="may be repeated")
     parser.add_argument("--precision", nargs="+", choices=("bf16", "float32"), default=[default.precision])

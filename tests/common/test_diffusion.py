@@ -63,6 +63,15 @@ def test_trailing_timesteps_begin_at_the_noisiest_and_are_even(num_steps):
     assert len(timesteps) == num_steps and timesteps[0] == 999 and timesteps[-1] >= 0 and max(gaps) - min(gaps) <= 1
 
 
+@pytest.mark.parametrize("spacing, finest", [(0.5, "noisy"), (2.0, "clean")])
+def test_spacing_makes_the_steps_smaller_at_one_end(spacing, finest):
+    timesteps = trailing_timesteps(1000, 20, spacing=spacing)
+    gaps = [a - b for a, b in zip(timesteps, [*timesteps[1:], -1])]
+    assert timesteps[0] == 999 and gaps == sorted(gaps, reverse=finest == "clean") and gaps[0] != gaps[-1]
+    with pytest.raises(ValueError, match="fewer steps"):
+        trailing_timesteps(1000, 900, spacing=spacing)
+
+
 @pytest.mark.parametrize("steps, offset", [(0, 0), (1001, 0), (1000, 1), (50, -1)])
 def test_impossible_timesteps_are_refused(steps, offset):
     with pytest.raises(ValueError):

@@ -58,6 +58,8 @@ def test_script_runs_from_anywhere(script, tmp_path, weights):
 def test_bad_input_is_one_line(script, tmp_path, weights):
     assert_one_line_error(script("hw2_1.sh", "out", "--weights", "nowhere.pt"), "nowhere.pt: no such file")
     assert_one_line_error(script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "0"), "--num-steps 0: give 1 to 1000")
+    crowded = script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "900", "--spacing", "2")
+    assert_one_line_error(crowded, "900 steps", "give fewer steps")
     (tmp_path / "file").write_text("")
     assert_one_line_error(script("hw2_1.sh", "file", "--weights", weights), "file")
     torch.save({"config": {"rate": 1}, "metadata": {}, "state_dict": {}}, tmp_path / "foreign.pt")
