@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
 from common.cli import UserError
+from p2_ddim.winograd import WinogradConv2d
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
 
@@ -58,10 +59,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, embedding: int):
         super().__init__()
         self.norm1 = nn.GroupNorm(32, in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = WinogradConv2d(in_channels, out_channels)
         self.time = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
         self.norm2 = nn.GroupNorm(32, out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = WinogradConv2d(out_channels, out_channels)
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ class FaceUNet(nn.Module):
                 up.append(Block(channels + skips.pop(), width, embedding=embedding, attention=level in config.attention_levels))
                 channels = width
             if level > 0:
-                up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)))
+                up.append(nn.Sequential(nn.Upsample(scale_factor=2), WinogradConv2d(width, width)))
         self.paths = {"down": len(down), "mid": len(middle), "up": len(up)}
         for name, modules in (("down", down), ("mid", middle), ("up", up)):
             for number, module in enumerate(modules, start=1):

@@ -1,0 +1,46 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from p2_ddim import winograd
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels, outputs, height, width", [(32, 48, 4, 8), (40, 32, 36, 20), (64, 32, 64, 128)])
+def test_the_result_is_torchs(channels, outputs, height, width):
+    torch.manual_seed(0)
+    layer = winograd.WinogradConv2d(channels, outputs)
+    x = torch.randn(2, channels, height, width)
+    expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
+    found = winograd.winograd_conv2d(x, winograd.transformed_filters(layer.weight), layer.bias)
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_float64_tiles_are_exact():
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(shape, dtype=torch.float64) for shape in ((1, 3, 8, 8), (5, 3, 3, 3), (5,)))
+    found = winograd.winograd_conv2d(x, winograd.transformed_filters(weight), bias)
+    assert torch.allclose(found, F.conv2d(x, weight, bias, padding=1), atol=1e-12)
+
+
+@pytest.mark.parametrize("changed, fast", [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("training", False)])
+def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, fast):
+    calls = []
+    monkeypatch.setattr(winograd, "winograd_conv2d", lambda x, *rest: calls.append(x.shape) or x)
+    layer, x = winograd.WinogradConv2d(32, 32), torch.randn(1, 32, 32, 32)
+    if changed == "odd":
+        x = torch.randn(1, 32, 34, 34)
+    elif changed == "small":
+        x = torch.randn(1, 32, 8, 8)
+    elif changed == "float64":
+        layer, x = layer.double(), x.double()
+    with torch.set_grad_enabled(changed == "training"):
+        layer(x)
+    assert bool(calls) == fast
+
+
+def test_no_extra_weights_are_stored():
+    layer = winograd.WinogradConv2d(32, 32)
+    with torch.no_grad():
+        layer(torch.randn(1, 32, 32, 32))
+    assert set(layer.state_dict()) == {"weight", "bias"}
