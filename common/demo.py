@@ -27,6 +27,7 @@ from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
 from p3_dann.evaluate import csv_accuracy
 
 HERE = Path(__file__).resolve().parent.parent
+DOMAINS = {"svhn": "40 %", "usps": "76 %"}  # and the accuracy that the homework requires
 
 
 class Row(NamedTuple):
@@ -143,7 +144,7 @@ def domain_stand_in(out: Path) -> Row:
     pd.DataFrame({"image_name": names, "label": bunch.target}).to_csv(out / "bundled labels.csv", index=False)
     seconds = timed("bash", HERE / "hw2_3.sh", folder, out / "bundled.csv")
     correct, total = csv_accuracy(out / "bundled.csv", out / "bundled labels.csv")
-    return Row("3 MNIST-M to USPS", f"accuracy, stand-in: {total} bundled digits", "76 %", f"{100 * correct / total:.1f} %", seconds)
+    return Row("3 MNIST-M to USPS", f"accuracy, stand-in: {total} bundled digits", DOMAINS["usps"], f"{100 * correct / total:.1f} %", seconds)
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -167,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = find_data(out)
     rows = [digits(out), faces(out, data)]
     if data:
-        rows += [domain(out, data, "svhn", "40 %"), domain(out, data, "usps", "76 %")]
+        rows += [domain(out, data, name, least) for name, least in DOMAINS.items()]
     else:
         rows.append(domain_stand_in(out))
     print_table(rows)

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
+from common.cli import has_bf16
 from p2_ddim import evaluate, sample
 from p2_ddim.unet import FaceUNet
 from tests.conftest import assert_one_line_error
@@ -63,6 +64,17 @@ def test_eta_draws_each_images_noise_from_its_seed(model):
         assert torch.allclose(run(x_T, [5, 6], 1.0)[1:], run(x_T[1:], [6], 1.0), atol=1e-4)
         assert not torch.allclose(run(x_T, [5, 6], 1.0), run(x_T, [7, 8], 1.0), atol=0.01)
         assert torch.equal(run(x_T, [5, 6], 0.0), run(x_T, [7, 8], 0.0))
+
+
+def test_bf16_is_asked_for_and_near(inputs, model):
+    noises = {"00": torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
+    pictures = {}
+    for name, how in (("default", {}), ("float32", {"precision": "float32"}), ("bf16", {"precision": "bf16"})):
+        sample.sample_to_files(model, noises, inputs / name, chunk_size=1, num_steps=2, **how)
+        pictures[name] = np.asarray(Image.open(inputs / name / "00.png")).astype(int)
+    assert np.array_equal(pictures["default"], pictures["float32"])
+    assert np.square(pictures["bf16"] - pictures["float32"]).mean() < 4
+    assert has_bf16(torch.device("cpu")) != np.array_equal(pictures["bf16"], pictures["float32"])
 
 
 class Scarce:
