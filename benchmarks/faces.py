@@ -62,9 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     fill_stably(ours)
     ours, theirs = ours.to(device), plain(ours).to(device)
     x, t = torch.randn(1, 3, arguments.size, arguments.size, device=device), torch.tensor([500], device=device)
-    seconds = {name: best_seconds(lambda m=model: m(x, t), device, repeats=arguments.repeats) for name, model in (("plain", theirs), ("ours", ours))}
+    repeats = arguments.repeats
+    seconds = {
+        "plain": best_seconds(lambda: theirs(x, t), device, repeats=repeats),
+        "ours": best_seconds(lambda: ours(x, t), device, repeats=repeats),
+    }
     with autocast(device, "bf16"):
-        seconds["bf16"] = best_seconds(lambda: ours(x, t), device, repeats=arguments.repeats)
+        seconds["bf16"] = best_seconds(lambda: ours(x, t), device, repeats=repeats)
         eps_bf16 = ours(x, t).float()
     eps, eps_plain = ours(x, t), theirs(x, t)
     print(f"one step of one {arguments.size} x {arguments.size} image, seconds: " + ", ".join(f"{k} {v:.3f}" for k, v in seconds.items()))

@@ -21,8 +21,12 @@ class Weights(NamedTuple):
 
 
 def save_weights(path: Path, module: nn.Module, config: Any = None, **metadata: Any) -> None:
-    """Save a module's state dict, floats in float16, with the dataclass that builds it (if any) and JSON-like metadata."""
-    state = {k: v.detach().cpu().half() if v.is_floating_point() else v.cpu() for k, v in module.state_dict().items()}
+    """Save a module's state dict with the dataclass that builds it (if any) and JSON-like metadata.
+
+    Floats of two and more dimensions are stored in float16; vectors (gains, running means, frequencies) take little room.
+    """
+    on_cpu = {k: v.detach().cpu() for k, v in module.state_dict().items()}
+    state = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in on_cpu.items()}
     save_tensors(path, {"config": to_json(config) if config else {}, "metadata": metadata, "state_dict": state})
 
 

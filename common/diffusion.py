@@ -48,6 +48,12 @@ class NoiseSchedule:
         return signal * x_0 + sigma * noise
 
 
+def stratified_timesteps(count: int, num_timesteps: int) -> Tensor:
+    """`count` uniform timesteps, one per equal part of the range: (count,) int64. Source: Kingma et al. 2021, appendix I.1."""
+    position = (torch.rand(()) + torch.arange(count) / count) % 1
+    return (position * num_timesteps).long().clamp(max=num_timesteps - 1)
+
+
 def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> list[int]:
     """`num_steps` evenly spaced timesteps, from large to small: offset + k (num_timesteps // num_steps).
 

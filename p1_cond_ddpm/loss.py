@@ -4,13 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.diffusion import Denoiser, NoiseSchedule
-
-
-def stratified_timesteps(count: int, num_timesteps: int) -> Tensor:
-    """`count` uniform timesteps, one per equal part of the range: (count,) int64. Source: Kingma et al. 2021, appendix I.1."""
-    position = (torch.rand(()) + torch.arange(count) / count) % 1
-    return (position * num_timesteps).long().clamp(max=num_timesteps - 1)
+from common.diffusion import Denoiser, NoiseSchedule, stratified_timesteps
 
 
 def v_loss(model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int) -> Tensor:

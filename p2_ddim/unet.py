@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
 from common.cli import UserError
+from common.config import option
 from p2_ddim.winograd import WinogradConv2d
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
@@ -23,10 +24,12 @@ DOWN_BLOCKS, UP_BLOCKS = 2, 3
 
 @dataclass(frozen=True)
 class FaceUNetConfig:
-    widths: tuple[int, ...] = (128, 128, 256, 256, 512, 512)  # multiples of 32, finest level first
-    attention_levels: tuple[int, ...] = (4,)
-    time_channels: int = 128
-    embedding: int = 512
+    """The defaults are the course's network."""
+
+    widths: tuple[int, ...] = option((128, 128, 256, 256, 512, 512), "channels of each level, multiples of 32, finest level first")
+    attention_levels: tuple[int, ...] = option((4,), "levels with self-attention; 0 is the finest")
+    time_channels: int = option(128, "sinusoids of the timestep")
+    embedding: int = option(512, "channels of the time embedding")
 
     @classmethod
     def of(cls, state_dict: Mapping[str, Tensor]) -> "FaceUNetConfig":

@@ -5,6 +5,8 @@ multiplied, summed over the channels, and transformed back. The sums over channe
 
 Source: Lavin & Gray 2016 (Fast algorithms for convolutional neural networks), section 4.1 for F(4 x 4, 3 x 3).
 """
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,11 +24,18 @@ INPUT_TRANSFORM = [
     [0, 2, -1, -2, 1, 0],
     [0, 4, 0, -5, 0, 1],
 ]
-FILTER_TRANSFORM = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
+FILTER_TRANSFORM: Sequence[Sequence[float]] = [
+    [1 / 4, 0, 0],
+    [-1 / 6, -1 / 6, -1 / 6],
+    [-1 / 6, 1 / 6, -1 / 6],
+    [1 / 24, 1 / 12, 1 / 6],
+    [1 / 24, -1 / 12, 1 / 6],
+    [0, 0, 1],
+]
 OUTPUT_TRANSFORM = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
-def in_two_dimensions(transform: list[list[float]]) -> Tensor:
+def in_two_dimensions(transform: Sequence[Sequence[float]]) -> Tensor:
     """The transform of a flattened square tile: float64."""
     one = torch.tensor(transform, dtype=torch.float64)
     return torch.kron(one, one)
@@ -43,7 +52,7 @@ def winograd_conv2d(x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
     batch, channels, height, width = x.shape
     tiles = width // OUTPUT  # in a row
     rows = max(STRIP_TILES // tiles, 1)  # of tiles in a strip
-    to_input, to_output = (in_two_dimensions(m).to(x) for m in (INPUT_TRANSFORM, OUTPUT_TRANSFORM))
+    to_input, to_output = in_two_dimensions(INPUT_TRANSFORM).to(x), in_two_dimensions(OUTPUT_TRANSFORM).to(x)
     padded = F.pad(x, (1, 1, 1, 1))
     out = x.new_empty(batch, len(bias), height, width)
     for image, result in zip(padded, out):

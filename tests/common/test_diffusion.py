@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last, trailing_timesteps
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last, stratified_timesteps, trailing_timesteps
 from common.rng import generator, per_sample_noise
 
 
@@ -46,6 +46,13 @@ def test_add_noise_has_the_schedules_moments():
     abar = schedule.alphas_cumprod[t].float()
     assert torch.allclose(x_t.mean((1, 2, 3)), 0.5 * abar.sqrt(), atol=0.03)
     assert torch.allclose(x_t.var((1, 2, 3)), 1 - abar, rtol=0.05)
+
+
+def test_timesteps_fill_every_part_of_the_range_once():
+    t = stratified_timesteps(10, 1000)
+    assert sorted((t // 100).tolist()) == list(range(10)) or len(set(((t - t.min()) // 100).tolist())) == 10
+    many = torch.cat([stratified_timesteps(10, 1000) for _ in range(2000)])
+    assert many.min() >= 0 and many.max() <= 999 and abs(many.float().mean() - 499.5) < 5
 
 
 @given(st.integers(1, 1000), st.data())

@@ -2,16 +2,9 @@ import pytest
 import torch
 
 from common.diffusion import NoiseSchedule
-from p1_cond_ddpm.loss import guided, stratified_timesteps, v_loss
+from p1_cond_ddpm.loss import guided, v_loss
 
 SCHEDULE = NoiseSchedule.cosine()
-
-
-def test_timesteps_fill_every_part_of_the_range_once():
-    t = stratified_timesteps(10, 1000)
-    assert sorted((t // 100).tolist()) == list(range(10)) or len(set(((t - t.min()) // 100).tolist())) == 10
-    many = torch.cat([stratified_timesteps(10, 1000) for _ in range(2000)])
-    assert many.min() >= 0 and many.max() <= 999 and abs(many.float().mean() - 499.5) < 5
 
 
 def test_the_true_v_has_no_loss_and_zero_has_vs_mean_square():

@@ -1,0 +1,114 @@
+"""Train a face network of problem 2's topology, of any widths, on pictures of any size.
+
+python3 -m p2_ddim.train --data celeba64.npz --run runs/faces --size 32 --widths 64 128 192 --attention-levels 1
+python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
+"""
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from common.checkpoint import save_weights
+from common.cli import UserError, choose_device, command
+from common.config import add_options, from_options, option, to_json
+from common.diffusion import NoiseSchedule, stratified_timesteps
+from common.digits import batch_at
+from common.images import read_rgb, to_unit_range
+from common.training import FitOptions, TrainStep, fit, is_main_process
+from p2_ddim.sample import NUM_TIMESTEPS
+from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    size: int = option(64, "side of the training pictures", smallest=8)
+    batch_size: int = option(64, "images per step and process", smallest=1)
+
+
+def load_faces(path: Path, size: int) -> Tensor:
+    """All pictures of a .npz (`images` (N, H, W, 3) uint8) or a folder, in order of name: (N, 3, size, size) uint8.
+
+    Each is cut to its middle square and shrunk or enlarged with antialiasing.
+
+    Raises:
+        UserError: no such file or folder, nothing in it, or something unreadable.
+    """
+    if path.is_dir():
+        pictures = [read_rgb(file) for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    elif path.is_file():
+        try:
+            with np.load(path) as content:
+                pictures = [Image.fromarray(image) for image in content["images"]]
+        except (ValueError, KeyError, OSError, TypeError) as error:
+            raise UserError(f"{path}: not a .npz with images (N, H, W, 3) uint8 ({error})") from None
+    else:
+        raise UserError(f"{path}: no such file or folder")
+    if not pictures:
+        raise UserError(f"{path}: no pictures in it")
+    return torch.from_numpy(np.stack([square(picture, size) for picture in pictures])).permute(0, 3, 1, 2).contiguous()
+
+
+def square(picture: Image.Image, size: int) -> np.ndarray:
+    """The middle square of an RGB picture at the given size: (size, size, 3) uint8."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return np.asarray(picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def start_as_identity(model: FaceUNet) -> FaceUNet:
+    """Zero the last layer of every residual branch and of the network. Source: Ho et al. 2020, their released code."""
+    branches = [m.conv2 if isinstance(m, ResidualBlock) else m.out for m in model.modules() if isinstance(m, (ResidualBlock, Attention))]
+    for layer in [*branches, model.out[2]]:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    return model
+
+
+def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
+    """Mean squared error of the predicted noise at random timesteps, for x_0 (B, 3, H, W) in [-1, 1].
+
+    Random numbers come from torch's global generator. Source: Ho et al. 2020, equation 14.
+    """
+    t = stratified_timesteps(len(x_0), len(schedule)).to(x_0.device)
+    noise = torch.randn(x_0.shape).to(x_0.device)
+    return F.mse_loss(model(schedule.add_noise(x_0, noise, t), t).float(), noise)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help=".npz of images, or a folder of pictures")
+    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser.add_argument("--device", default="auto")
+    for config_class in (FaceUNetConfig, TrainOptions, FitOptions):
+        add_options(parser, config_class)
+    arguments = parser.parse_args(argv)
+    config, train = from_options(FaceUNetConfig, arguments), from_options(TrainOptions, arguments)
+    options = from_options(FitOptions, arguments)
+    if any(width % 32 for width in config.widths) or train.size % 2 ** (len(config.widths) - 1):
+        raise UserError(f"--widths {config.widths} --size {train.size}: give widths that 32 divides, and a size that halves between levels")
+    device = choose_device(arguments.device)
+    images = load_faces(arguments.data, train.size).to(device)
+    torch.manual_seed(options.seed)
+    model, schedule = start_as_identity(FaceUNet(config)).to(device), NoiseSchedule.linear(NUM_TIMESTEPS)
+
+    def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
+        rows = batch_at(len(images), train.batch_size, seed=options.seed, step=step.batch).to(device)
+        x_0 = to_unit_range(images[rows])
+        mirrored = (torch.rand(len(x_0)) < 0.5).to(device)[:, None, None, None]
+        return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
+
+    ema = fit(loss, model, options, arguments.run, settings={"train": to_json(train), "network": to_json(config)})
+    if is_main_process():
+        save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

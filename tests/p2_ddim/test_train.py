@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.diffusion import NoiseSchedule
+from p2_ddim import sample, train
+from p2_ddim.unet import load_face_unet
+from tests.p2_ddim.test_unet import THIN
+
+SMALL = ["--widths", "32", "64", "--attention-levels", "1", "--size", "16", "--batch-size", "4", "--steps", "2", "--time-channels", "32"]
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """The same six pictures as a .npz and as a folder."""
+    images = np.random.RandomState(0).randint(0, 256, (6, 20, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "faces.npz", images=images)
+    (tmp_path / "faces").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "faces" / f"{number}.png")
+    return tmp_path
+
+
+def test_both_forms_of_data_are_the_same_squares(faces):
+    first, second = (train.load_faces(faces / name, 10) for name in ("faces", "faces.npz"))
+    assert first.shape == (6, 3, 10, 10) and first.dtype == torch.uint8 and torch.equal(first, second)
+    whole = train.load_faces(faces / "faces.npz", 20)  # cut, not resized
+    assert torch.equal(whole, torch.from_numpy(np.load(faces / "faces.npz")["images"][:, :, 2:22]).permute(0, 3, 1, 2))
+
+
+def test_the_true_noise_has_no_loss_and_a_fresh_network_has_its_variance():
+    schedule = NoiseSchedule.linear()
+    x_0 = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def perfect(x_t, t):
+        signal, sigma = schedule.signal_and_noise(t, x_t)
+        return (x_t - signal * x_0) / sigma
+
+    assert train.eps_loss(perfect, schedule, x_0) < 1e-6
+    fresh = train.start_as_identity(train.FaceUNet(THIN))
+    assert train.eps_loss(fresh, schedule, torch.randn(4, 3, 32, 32)).item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_trained_weights_are_a_face_network_that_samples(faces):
+    assert train.main(["--data", str(faces / "faces.npz"), "--run", str(faces / "run"), *SMALL]) == 0
+    model = load_face_unet(faces / "run" / "weights.pt")
+    assert model.config.widths == (32, 64) and model.config.attention_levels == (1,)
+    assert torch.equal(model.time[0].inv_freq, train.FaceUNet(model.config).time[0].inv_freq)  # not rounded to float16
+    with torch.inference_mode():
+        assert sample.sample_faces(model, torch.randn(1, 3, 32, 32), num_steps=2).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [("--size", "15", "halves"), ("--widths", "40", "32 divides"), ("--data", "no.npz", "no such")],
+)
+def test_bad_options_are_one_line(faces, capsys, option, value, words):
+    command = ["--data", str(faces / "faces.npz"), "--run", str(faces / "run"), *SMALL, option, value]
+    assert train.main(command) == 2
+    assert words in capsys.readouterr().err and not (faces / "run").exists()
+
+
+def test_a_foreign_file_is_named(faces):
+    (faces / "bad.npz").write_bytes(b"PK")
+    with pytest.raises(train.UserError, match="bad.npz: not a .npz"):
+        train.load_faces(faces / "bad.npz", 8)
