@@ -1,0 +1,156 @@
+"""The report's figures of problem 2: eta, interpolation, number of steps, inversion.
+
+python3 -m p2_ddim.figures UNET_PT --noise-dir hw2_data/face/noise --out docs/figures
+python3 -m p2_ddim.figures checkpoints/NAME --size 64 --out docs/figures
+"""
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from common.cli import UserError, choose_device, command
+from common.config import check_range
+from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
+from common.files import whole_file
+from common.images import grid
+from common.rng import per_sample_noise, step_seed
+from p2_ddim.interpolate import lerp, slerp
+from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, sample_faces, to_picture
+from p2_ddim.unet import load_face_unet
+
+ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = tuple(i / 10 for i in range(11))  # of an interpolation
+STEPS = (10, 20, 50, 100, 250)
+MOST_STEPS = NUM_TIMESTEPS - 1  # what the others are compared with
+
+
+def pictures(x_0: Tensor) -> Tensor:
+    """Faces (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
+    return torch.stack([to_picture(image) for image in x_0.cpu()])
+
+
+def invert(denoise: Denoiser, x_0: Tensor, *, num_steps: int = NUM_STEPS) -> Tensor:
+    """The noises (B, 3, H, W) at the last timestep from which `sample_faces` comes back to x_0, roughly.
+
+    Source: Song et al. 2021 (DDIM), section 4.3 and equation 14, run from image to noise.
+    """
+    schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
+    *timesteps, end = reversed(ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP))
+    return last(ddim(denoise, x_0, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[end].item())).x
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Root of the mean squared difference of uint8 pictures, in grey levels."""
+    return (a.float() - b.float()).square().mean().sqrt().item()
+
+
+def show(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> None:
+    """A grid of (N, 3, H, W) uint8 pictures with names of its rows."""
+    picture = grid(images, columns).permute(1, 2, 0).numpy()
+    height, width, _ = picture.shape
+    image = AxesImage(axis, extent=(0, width, height, 0))
+    image.set_data(picture)
+    axis.add_image(image)
+    axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[])
+    axis.set_yticks([(i + 0.5) * height / len(rows) for i in range(len(rows))], rows)
+    axis.tick_params(length=0)
+    axis.set_frame_on(False)
+
+
+def draw_eta(denoise: Denoiser, x_T: Tensor) -> Figure:
+    """A row for every eta, a column for every noise; each image's own seed at every eta."""
+    rows = torch.cat([pictures(sample_faces(denoise, x_T, eta=eta, seeds=[step_seed(0, i) for i in range(len(x_T))])) for eta in ETAS])
+    figure = Figure(figsize=(1.5 * len(x_T) + 1, 1.5 * len(ETAS)), dpi=110, layout="constrained")
+    show(figure.subplots(), rows, len(x_T), [f"η = {eta:g}" for eta in ETAS])
+    return figure
+
+
+def draw_interpolation(denoise: Denoiser, z_0: Tensor, z_1: Tensor) -> Figure:
+    """Spherical and linear interpolation of two noises (1, 3, H, W), and the length of the noises between them."""
+    figure = Figure(figsize=(12, 5.5), dpi=110, layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(2.2, 1.5))
+    ways: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"slerp": slerp, "linear": lerp}
+    noises = {name: torch.cat([way(z_0, z_1, w) for w in WEIGHTS]) for name, way in ways.items()}
+    show(above, torch.cat([pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways))
+    for name, z in noises.items():
+        below.plot(WEIGHTS, z.flatten(1).norm(dim=1).cpu() / z[0].numel() ** 0.5, marker="o", label=name)
+    below.set_xlabel("α")
+    below.set_ylabel("norm of the noise / √d")
+    below.legend()
+    below.grid(alpha=0.3)
+    return figure
+
+
+def draw_steps(denoise: Denoiser, x_T: Tensor) -> Figure:
+    """How far the result of few steps is from that of as many as there are."""
+    results = {steps: pictures(sample_faces(denoise, x_T, num_steps=steps)) for steps in (*STEPS, MOST_STEPS)}
+    figure = Figure(figsize=(1.5 * len(x_T) + 5, 1.3 * len(results)), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5 * len(x_T) + 1, 4))
+    show(left, torch.cat(list(results.values())), len(x_T), [f"{steps} steps" for steps in results])
+    right.plot(STEPS, [distance(results[steps], results[MOST_STEPS]) for steps in STEPS], marker="o")
+    right.set_xscale("log")
+    right.set_xticks(STEPS, STEPS)
+    right.set_xlabel("steps")
+    right.set_ylabel(f"distance to {MOST_STEPS} steps, grey levels")
+    right.set_ylim(bottom=0)
+    right.grid(alpha=0.3)
+    return figure
+
+
+def draw_inversion(denoise: Denoiser, x_T: Tensor) -> Figure:
+    """Faces, the noises that they are inverted to, and the faces that those give again."""
+    x_0 = sample_faces(denoise, x_T).clamp(-1, 1)
+    noises = invert(denoise, x_0)
+    again = sample_faces(denoise, noises)
+    rows = {"face": pictures(x_0), "its noise": pictures(noises.clamp(-3, 3)), "face again": pictures(again)}
+    figure = Figure(figsize=(1.5 * len(x_T) + 1.5, 5.2), dpi=110, layout="constrained")
+    axis = figure.subplots()
+    show(axis, torch.cat(list(rows.values())), len(x_T), list(rows))
+    axis.set_title(f"face to face again: {distance(rows['face'], rows['face again']):.1f} grey levels (root mean square)")
+    return figure
+
+
+def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
+    """The first noises (count, 3, H, W) of a folder, or of seeds 0, 1, ... Raises UserError where there are too few."""
+    if folder is None:
+        return per_sample_noise(range(count))(torch.empty(count, 3, size, size))
+    paths = sorted(folder.glob("*.pt"))[:count]
+    if len(paths) < count:
+        raise UserError(f"{folder}: {len(paths)} noise files (*.pt), but {count} are wanted")
+    return torch.cat([read_noise(path) for path in paths])
+
+
+@command
+@torch.inference_mode()
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("unet_pt", type=Path)
+    parser.add_argument("--noise-dir", type=Path, help="(default: noises from seeds)")
+    parser.add_argument("--size", type=int, default=64, help="side of noises from seeds (default: 64)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    check_range("--size", arguments.size, 32)
+    device = choose_device(arguments.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    model = load_face_unet(arguments.unet_pt).to(device)
+    x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
+    drawn = {
+        "eta": draw_eta(model, x_T),
+        "interpolation": draw_interpolation(model, x_T[:1], x_T[1:2]),
+        "steps": draw_steps(model, x_T),
+        "inversion": draw_inversion(model, x_T),
+    }
+    for name, figure in drawn.items():
+        with whole_file(arguments.out / f"p2_{name}.png") as temporary:
+            figure.savefig(temporary, format="png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

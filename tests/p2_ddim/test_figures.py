@@ -1,0 +1,55 @@
+import pytest
+import torch
+from PIL import Image
+
+from common.checkpoint import save_weights
+from common.diffusion import NoiseSchedule
+from p2_ddim import figures
+from p2_ddim.sample import sample_faces
+from p2_ddim.unet import FaceUNet, FaceUNetConfig
+
+
+def gaussian(x_t, t):
+    """The exact denoiser of x_0 ~ N(0, 0.25 ** 2)."""
+    signal, sigma = NoiseSchedule.linear().signal_and_noise(t, x_t)
+    return sigma * x_t / (0.25**2 * signal**2 + sigma**2)
+
+
+def test_inversion_comes_back():
+    x_0 = 0.25 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for steps in (25, 100):
+        noise = figures.invert(gaussian, x_0, num_steps=steps)
+        errors.append((sample_faces(gaussian, noise, num_steps=steps) - x_0).abs().max().item())
+    assert noise.std() == pytest.approx(1.0, abs=0.05)
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_distance_is_in_grey_levels():
+    a = torch.full((1, 3, 2, 2), 10, dtype=torch.uint8)
+    assert figures.distance(a, a + 3) == pytest.approx(3)
+
+
+def test_every_figure_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "STEPS", (1, 2))
+    monkeypatch.setattr(figures, "MOST_STEPS", 3)
+    monkeypatch.setattr(figures, "sample_faces", lambda *a, num_steps=2, **k: sample_faces(*a, num_steps=num_steps, **k))
+    config = FaceUNetConfig(widths=(32, 32), attention_levels=(), time_channels=16, embedding=16)
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    (tmp_path / "noise").mkdir()
+    for number in range(4):
+        torch.save(torch.randn(1, 3, 32, 32), tmp_path / "noise" / f"{number}.pt")
+    arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
+    for source in (["--noise-dir", str(tmp_path / "noise")], ["--size", "32"]):
+        assert figures.main([*arguments, *source]) == 0
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == ["p2_eta.png", "p2_interpolation.png", "p2_inversion.png", "p2_steps.png"]
+    assert all(min(Image.open(tmp_path / "figures" / name).size) > 300 for name in names)
+
+
+def test_too_few_noises_are_reported(tmp_path, capsys):
+    config = FaceUNetConfig(widths=(32,), attention_levels=(), time_channels=16, embedding=16)
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    assert figures.main([str(tmp_path / "w.pt"), "--noise-dir", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "noise files" in capsys.readouterr().err
