@@ -17,7 +17,7 @@ from common.cli import UserError, choose_device, command
 from common.config import check_range
 from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
 from common.files import whole_file
-from common.images import grid
+from common.images import grid, to_uint8
 from common.rng import per_sample_noise, step_seed
 from p2_ddim.interpolate import lerp, slerp
 from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, sample_faces, to_picture
@@ -107,7 +107,7 @@ def draw_inversion(denoise: Denoiser, x_T: Tensor) -> Figure:
     x_0 = sample_faces(denoise, x_T).clamp(-1, 1)
     noises = invert(denoise, x_0)
     again = sample_faces(denoise, noises)
-    rows = {"face": pictures(x_0), "its noise": pictures(noises.clamp(-3, 3)), "face again": pictures(again)}
+    rows = {"face": to_uint8(x_0.cpu()), "its noise": pictures(noises.clamp(-3, 3)), "face again": to_uint8(again.cpu())}
     figure = Figure(figsize=(1.5 * len(x_T) + 1.5, 5.2), dpi=110, layout="constrained")
     axis = figure.subplots()
     show(axis, torch.cat(list(rows.values())), len(x_T), list(rows))
