@@ -1,0 +1,143 @@
+"""The archives that NTU CVPDL 2025's HW3 asks for: generated images, code, and the submission around them.
+
+python3 -m common.archive images FOLDER img_ID.zip            00001.png ... 10000.png, flat
+python3 -m common.archive code code_ID.zip                    src/, readme.md, requirements.txt
+python3 -m common.archive submission hw3_ID.zip FILE ...      the archives and the report, flat
+python3 -m common.archive check img_ID.zip                    says what is wrong with an archive of images
+
+The same files give the same bytes. An archive of images is checked before it is written.
+"""
+import argparse
+import io
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from common.cli import UserError, command
+from common.files import whole_file
+
+COUNT, SIZE = 10_000, (28, 28)
+HERE = Path(__file__).resolve().parent.parent
+SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
+NAMES_SHOWN = 3
+
+
+def image_names() -> list[str]:
+    return [f"{number:05d}.png" for number in range(1, COUNT + 1)]
+
+
+def some(names: Iterable[str]) -> str:
+    """How many names, and the first of them."""
+    names = sorted(names)
+    return f"{len(names)}: " + ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+
+
+def write_archive(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """A zip of (name, content), without dates, so that equal files give equal bytes."""
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in files:
+            archive.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED)
+
+
+def wrong_names(names: Sequence[str]) -> Iterator[str]:
+    """What is wrong with the names in an archive of images, one line each."""
+    wanted, left = set(image_names()), set(names)
+    rules = {
+        "files that a Mac adds": lambda name: "__MACOSX" in name or name.endswith(".DS_Store"),
+        "files in a folder, but the archive must be flat": lambda name: "/" in name,
+        "files with other names than 00001.png to 10000.png": lambda name: name not in wanted,
+    }
+    for rule, breaks in rules.items():
+        bad = {name for name in left if breaks(name)}
+        left -= bad
+        if bad:
+            yield f"{rule}, {some(bad)}"
+    if missing := wanted - left:
+        yield f"missing files, {some(missing)}"
+    if len(names) > len(set(names)):
+        yield f"{len(names) - len(set(names))} names that occur twice"
+
+
+def wrong_image(content: bytes) -> str | None:
+    """What is wrong with a picture, or None."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
+                return f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}, but a PNG in RGB of 28 x 28 is wanted"
+    except Exception as error:  # decoders of damaged files raise a dozen kinds
+        return f"not a readable image ({error})"
+    return None
+
+
+def problems(path: Path) -> list[str]:
+    """All that is wrong with an archive of images. Raises UserError where it is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names, known = archive.namelist(), set(image_names())
+            found = list(wrong_names(names))
+            pictures = [name for name in names if name.rsplit("/")[-1] in known]
+            bad = [(name, wrong_image(archive.read(name))) for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable zip ({error})") from None
+    found += [f"{name}: {what}" for name, what in bad if what][:NAMES_SHOWN]
+    wrong = sum(what is not None for _, what in bad)
+    return found + ([f"... and {wrong - NAMES_SHOWN} more wrong images"] if wrong > NAMES_SHOWN else [])
+
+
+def check(path: Path) -> None:
+    """Raise UserError with all that is wrong with an archive of images, on one line."""
+    if found := problems(path):
+        raise UserError(f"{path}: " + "; ".join(found))
+
+
+def archive_images(folder: Path, path: Path) -> None:
+    """Zip a folder's 10,000 images; whatever else lies there stays out. Raises UserError where one is missing or wrong."""
+    missing = [name for name in image_names() if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: missing files, {some(missing)}; python3 -m p1_cond_ddpm.sample writes them")
+    with whole_file(path) as temporary:
+        write_archive(temporary, ((name, (folder / name).read_bytes()) for name in image_names()))
+        if found := problems(temporary):
+            raise UserError(f"{folder}: " + "; ".join(found))
+
+
+def code_files() -> Iterator[tuple[str, bytes]]:
+    """The sources of all packages under src/, the README and the requirements."""
+    for package in SOURCES:
+        for source in sorted((HERE / package).glob("*.py")):
+            yield f"src/{package}/{source.name}", source.read_bytes()
+    yield "readme.md", (HERE / "README.md").read_bytes()
+    yield "requirements.txt", (HERE / "requirements.txt").read_bytes()
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    images, code, submission, checking = (verbs.add_parser(verb) for verb in ("images", "code", "submission", "check"))
+    images.add_argument("folder", type=Path)
+    for verb in (images, code, submission, checking):
+        verb.add_argument("archive", type=Path)
+    submission.add_argument("files", type=Path, nargs="+")
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "images":
+        archive_images(arguments.folder, arguments.archive)
+    elif arguments.verb == "code":
+        write_archive(arguments.archive, code_files())
+    elif arguments.verb == "submission":
+        for file in arguments.files:
+            if file.name.startswith("img_"):
+                check(file)
+        write_archive(arguments.archive, ((file.name, file.read_bytes()) for file in arguments.files))
+    else:
+        check(arguments.archive)
+        print(f"{arguments.archive}: {COUNT} images, nothing wrong")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,82 @@
+import io
+import zipfile
+
+import pytest
+from PIL import Image
+
+from common import archive
+
+
+def png(mode="RGB", size=(28, 28), kind="PNG"):
+    out = io.BytesIO()
+    Image.new(mode, size).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def five_images(monkeypatch):
+    monkeypatch.setattr(archive, "COUNT", 5)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in archive.image_names():
+        (tmp_path / "images" / name).write_bytes(png())
+    return tmp_path / "images"
+
+
+def test_a_folder_becomes_a_flat_archive_of_the_same_bytes(folder, tmp_path, capsys):
+    (folder / ".DS_Store").write_text("stays out")
+    for name in ("a.zip", "b.zip"):
+        assert archive.main(["images", str(folder), str(tmp_path / name)]) == 0
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert zipfile.ZipFile(tmp_path / "a.zip").namelist() == [f"0000{n}.png" for n in range(1, 6)]
+    assert archive.main(["check", str(tmp_path / "a.zip")]) == 0
+    assert "5 images, nothing wrong" in capsys.readouterr().out
+
+
+CHANGES = {
+    "in a folder": (lambda files: {f"images/{name}": content for name, content in files.items()}, "must be flat, 5: images/00001.png"),
+    "from a Mac": (lambda files: {**files, "__MACOSX/._00001.png": b"", ".DS_Store": b""}, "a Mac adds, 2: .DS_Store, __MACOSX"),
+    "missing": (lambda files: {k: v for k, v in files.items() if k != "00003.png"}, "missing files, 1: 00003.png"),
+    "another name": (lambda files: {**files, "6.png": png()}, "other names than 00001.png to 10000.png, 1: 6.png"),
+    "grey": (lambda files: {**files, "00002.png": png("L")}, "00002.png: PNG L 28 x 28"),
+    "large": (lambda files: {**files, "00002.png": png(size=(32, 32))}, "00002.png: PNG RGB 32 x 32"),
+    "a JPEG": (lambda files: {**files, "00002.png": png(kind="JPEG")}, "00002.png: JPEG RGB"),
+    "damaged": (lambda files: {**files, "00002.png": png()[:40]}, "00002.png: not a readable image"),
+}
+
+
+@pytest.mark.parametrize("change, words", CHANGES.values(), ids=CHANGES.keys())
+def test_check_says_what_is_wrong(tmp_path, capsys, change, words):
+    archive.write_archive(tmp_path / "img.zip", change({name: png() for name in archive.image_names()}).items())
+    assert archive.main(["check", str(tmp_path / "img.zip")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_nothing_wrong_is_written(folder, tmp_path, capsys):
+    (folder / "00004.png").write_bytes(png("L"))
+    assert archive.main(["images", str(folder), str(tmp_path / "img.zip")]) == 2
+    assert "00004.png: PNG L" in capsys.readouterr().err
+    (folder / "00004.png").unlink()
+    assert archive.main(["images", str(folder), str(tmp_path / "img.zip")]) == 2
+    assert "missing files, 1: 00004.png" in capsys.readouterr().err
+    (tmp_path / "img.zip").write_bytes(b"PK")
+    assert archive.main(["check", str(tmp_path / "img.zip")]) == 2
+    assert "not a readable zip" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "img.zip"]
+
+
+def test_a_submission_holds_code_images_and_report(folder, tmp_path, capsys):
+    images, code, report = tmp_path / "img_r1.zip", tmp_path / "code_r1.zip", tmp_path / "report_r1.pdf"
+    report.write_bytes(b"%PDF")
+    assert archive.main(["images", str(folder), str(images)]) == 0
+    assert archive.main(["code", str(code)]) == 0
+    assert archive.main(["submission", str(tmp_path / "hw3_r1.zip"), *map(str, (images, code, report))]) == 0
+    assert zipfile.ZipFile(tmp_path / "hw3_r1.zip").namelist() == ["img_r1.zip", "code_r1.zip", "report_r1.pdf"]
+    names = zipfile.ZipFile(code).namelist()
+    assert {"readme.md", "requirements.txt", "src/common/diffusion.py"} <= set(names)
+    images.write_bytes(code.read_bytes())
+    assert archive.main(["submission", str(tmp_path / "other.zip"), str(images)]) == 2
+    assert "missing files, 5" in capsys.readouterr().err and not (tmp_path / "other.zip").exists()
