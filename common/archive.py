@@ -26,6 +26,7 @@ NAMES_SHOWN = 3
 
 
 def image_names() -> list[str]:
+    """All names that an archive of images has, in order."""
     return [f"{number:05d}.png" for number in range(1, COUNT + 1)]
 
 

@@ -1,6 +1,6 @@
 """One frozen dataclass is the defaults, the command line and the JSON in a checkpoint."""
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, field, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -42,6 +42,14 @@ def from_options(config_class: type[Config], options: argparse.Namespace) -> Con
         value = given.get(f.name, f.default)
         check_range("--" + f.name.replace("_", "-"), value, f.metadata.get("smallest"), f.metadata.get("largest"))
     return from_json(config_class, given)
+
+
+def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *config_classes: type) -> tuple[Any, ...]:
+    """Parse a command line to which the configs' options are added: (arguments, one config per class). Raises like `from_options`."""
+    for config_class in config_classes:
+        add_options(parser, config_class)
+    arguments = parser.parse_args(argv)
+    return arguments, *(from_options(config_class, arguments) for config_class in config_classes)
 
 
 def check_range(name: str, value: Any, smallest: float | None = None, largest: float | None = None) -> None:

@@ -1,6 +1,5 @@
 """A digit data set of the homework (`data/*.png` with `train.csv` and `val.csv`) as tensors in memory."""
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from common.cli import UserError
 from common.images import read_rgb
-from common.rng import generator, step_seed
 
 SIZE = 28
 
@@ -68,16 +66,3 @@ def read_labels(path: Path) -> pd.Series:
     if not table["label"].isin(range(10)).all():
         raise UserError(f"{path}: labels must be digits 0 to 9")
     return table.set_index("image_name")["label"].astype(int)
-
-
-def batch_at(count: int, batch_size: int, *, seed: int, step: int) -> Tensor:
-    """Indices (batch_size,) int64 of the batch number `step`: each epoch is a fresh permutation of 0..count-1, its rest dropped."""
-    if batch_size > count:
-        raise UserError(f"batch size {batch_size} exceeds the {count} images of the data set")
-    epoch, position = divmod(step, count // batch_size)
-    return _epoch_order(count, seed, epoch)[position * batch_size : (position + 1) * batch_size]
-
-
-@lru_cache(maxsize=8)
-def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=generator(step_seed(seed, epoch)))

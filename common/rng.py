@@ -1,9 +1,12 @@
 """Seeds: every random number of the project is a function of (seed, step) in training, of one seed per image in sampling."""
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from common.cli import UserError
 
 RandnLike = Callable[[Tensor], Tensor]
 
@@ -35,3 +38,16 @@ def per_sample_noise(seeds: Sequence[int]) -> RandnLike:
         return torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators]).to(x)
 
     return randn_like
+
+
+def batch_at(count: int, batch_size: int, *, seed: int, step: int) -> Tensor:
+    """Indices (batch_size,) int64 of the batch number `step`: each epoch is a fresh permutation of 0..count-1, its rest dropped."""
+    if batch_size > count:
+        raise UserError(f"batch size {batch_size} exceeds the {count} images of the data set")
+    epoch, position = divmod(step, count // batch_size)
+    return _epoch_order(count, seed, epoch)[position * batch_size : (position + 1) * batch_size]
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=generator(step_seed(seed, epoch)))

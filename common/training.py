@@ -1,4 +1,5 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
+import argparse
 import json
 import os
 import time
@@ -47,6 +48,15 @@ class TrainStep(NamedTuple):
 
 
 Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]]
+
+
+def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
+    """The options that every training command has; `data` is the help text of --data."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help=data)
+    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser.add_argument("--device", default="auto")
+    return parser
 
 
 def learning_rate_factor(step: int, options: FitOptions) -> float:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from common.checkpoint import load_network
 from common.cli import UserError, autocast, choose_device, command
-from common.config import add_options, check_range, from_options, option
+from common.config import check_range, option, parse_options
 from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, last, trailing_timesteps
 from common.images import to_uint8, write_png
 from common.rng import per_sample_noise, step_seed
@@ -88,9 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
     parser.add_argument("--device", default="auto")
-    add_options(parser, SampleOptions)
-    arguments = parser.parse_args(argv)
-    options = from_options(SampleOptions, arguments)
+    arguments, options = parse_options(parser, argv, SampleOptions)
     check_range("--per-digit", arguments.per_digit, 1, 999)
     check_range("--batch-size", arguments.batch_size, 1)
     check_range("--seed", arguments.seed, 0)

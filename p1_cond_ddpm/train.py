@@ -2,7 +2,6 @@
 
 python3 -m p1_cond_ddpm.train --data hw2_data/digits/mnistm --run runs/p1
 """
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_network, save_weights
 from common.cli import UserError, choose_device, command
-from common.config import add_options, from_options, option, to_json
+from common.config import option, parse_options, to_json
 from common.diffusion import NoiseSchedule
-from common.digits import batch_at, load_digits
+from common.digits import load_digits
 from common.images import to_unit_range
-from common.training import FitOptions, TrainStep, fit, is_main_process
+from common.rng import batch_at
+from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
 from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
@@ -29,16 +29,9 @@ class TrainOptions:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with data/*.png and train.csv")
-    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser = training_parser(__doc__, data="folder with data/*.png and train.csv")
     parser.add_argument("--init", type=Path, help="weight file to start from")
-    parser.add_argument("--device", default="auto")
-    for config_class in (UNetConfig, TrainOptions, FitOptions):
-        add_options(parser, config_class)
-    arguments = parser.parse_args(argv)
-    config, train = from_options(UNetConfig, arguments), from_options(TrainOptions, arguments)
-    options = from_options(FitOptions, arguments)
+    arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
     device = choose_device(arguments.device)
 
     digits = load_digits(arguments.data, "train.csv")

@@ -2,9 +2,7 @@
 
 python3 -m p1_cond_ddpm.train_judge --data hw2_data/digits/mnistm --run runs/judge
 """
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +10,11 @@ from torch import Tensor, nn
 
 from common.checkpoint import save_weights
 from common.cli import choose_device, command
-from common.config import add_options, from_options, to_json
-from common.digits import batch_at, load_digits
+from common.config import parse_options, to_json
+from common.digits import load_digits
 from common.images import to_unit_range
-from common.training import FitOptions, TrainStep, fit
+from common.rng import batch_at
+from common.training import FitOptions, TrainStep, fit, training_parser
 from p1_cond_ddpm.judge import LeNet
 
 BATCH_SIZE = 128
@@ -33,13 +32,9 @@ def random_shift(images: Tensor, *, largest: int = 2) -> Tensor:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with data/*.png, train.csv and val.csv")
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--device", default="auto")
-    add_options(parser, FitOptions)
-    arguments = parser.parse_args(argv)
-    options, device = from_options(FitOptions, arguments), choose_device(arguments.device)
+    parser = training_parser(__doc__, data="folder with data/*.png, train.csv and val.csv")
+    arguments, options = parse_options(parser, argv, FitOptions)
+    device = choose_device(arguments.device)
 
     digits = load_digits(arguments.data, "train.csv")
     images, labels = digits.images.to(device), digits.labels.to(device)

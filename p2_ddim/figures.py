@@ -15,12 +15,12 @@ from torch import Tensor
 
 from common.cli import UserError, choose_device, command
 from common.config import check_range
-from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
+from common.diffusion import Denoiser
 from common.files import whole_file
 from common.images import grid, to_uint8
 from common.rng import per_sample_noise, step_seed
 from p2_ddim.interpolate import lerp, slerp
-from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, sample_faces, to_picture
+from p2_ddim.sample import NUM_TIMESTEPS, invert_faces, read_noise, sample_faces, to_picture
 from p2_ddim.unet import load_face_unet
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -34,22 +34,12 @@ def pictures(x_0: Tensor) -> Tensor:
     return torch.stack([to_picture(image) for image in x_0.cpu()])
 
 
-def invert(denoise: Denoiser, x_0: Tensor, *, num_steps: int = NUM_STEPS) -> Tensor:
-    """The noises (B, 3, H, W) at the last timestep from which `sample_faces` comes back to x_0, roughly.
-
-    Source: Song et al. 2021 (DDIM), section 4.3 and equation 14, run from image to noise.
-    """
-    schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
-    *timesteps, end = reversed(ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP))
-    return last(ddim(denoise, x_0, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[end].item())).x
-
-
 def distance(a: Tensor, b: Tensor) -> float:
     """Root of the mean squared difference of uint8 pictures, in grey levels."""
     return (a.float() - b.float()).square().mean().sqrt().item()
 
 
-def show(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> None:
+def lay_out(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> None:
     """A grid of (N, 3, H, W) uint8 pictures with names of its rows."""
     picture = grid(images, columns).permute(1, 2, 0).numpy()
     height, width, _ = picture.shape
@@ -66,7 +56,7 @@ def draw_eta(denoise: Denoiser, x_T: Tensor) -> Figure:
     """A row for every eta, a column for every noise; each image's own seed at every eta."""
     rows = torch.cat([pictures(sample_faces(denoise, x_T, eta=eta, seeds=[step_seed(0, i) for i in range(len(x_T))])) for eta in ETAS])
     figure = Figure(figsize=(1.5 * len(x_T) + 1, 1.5 * len(ETAS)), dpi=110, layout="constrained")
-    show(figure.subplots(), rows, len(x_T), [f"η = {eta:g}" for eta in ETAS])
+    lay_out(figure.subplots(), rows, len(x_T), [f"η = {eta:g}" for eta in ETAS])
     return figure
 
 
@@ -76,7 +66,7 @@ def draw_interpolation(denoise: Denoiser, z_0: Tensor, z_1: Tensor) -> Figure:
     above, below = figure.subplots(2, 1, height_ratios=(2.2, 1.5))
     ways: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"slerp": slerp, "linear": lerp}
     noises = {name: torch.cat([way(z_0, z_1, w) for w in WEIGHTS]) for name, way in ways.items()}
-    show(above, torch.cat([pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways))
+    lay_out(above, torch.cat([pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways))
     for name, z in noises.items():
         below.plot(WEIGHTS, z.flatten(1).norm(dim=1).cpu() / z[0].numel() ** 0.5, marker="o", label=name)
     below.set_xlabel("α")
@@ -91,7 +81,7 @@ def draw_steps(denoise: Denoiser, x_T: Tensor) -> Figure:
     results = {steps: pictures(sample_faces(denoise, x_T, num_steps=steps)) for steps in (*STEPS, MOST_STEPS)}
     figure = Figure(figsize=(1.5 * len(x_T) + 5, 1.3 * len(results)), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5 * len(x_T) + 1, 4))
-    show(left, torch.cat(list(results.values())), len(x_T), [f"{steps} steps" for steps in results])
+    lay_out(left, torch.cat(list(results.values())), len(x_T), [f"{steps} steps" for steps in results])
     right.plot(STEPS, [distance(results[steps], results[MOST_STEPS]) for steps in STEPS], marker="o")
     right.set_xscale("log")
     right.set_xticks(STEPS, STEPS)
@@ -105,12 +95,12 @@ def draw_steps(denoise: Denoiser, x_T: Tensor) -> Figure:
 def draw_inversion(denoise: Denoiser, x_T: Tensor) -> Figure:
     """Faces, the noises that they are inverted to, and the faces that those give again."""
     x_0 = sample_faces(denoise, x_T).clamp(-1, 1)
-    noises = invert(denoise, x_0)
+    noises = invert_faces(denoise, x_0)
     again = sample_faces(denoise, noises)
     rows = {"face": to_uint8(x_0.cpu()), "its noise": pictures(noises.clamp(-3, 3)), "face again": to_uint8(again.cpu())}
     figure = Figure(figsize=(1.5 * len(x_T) + 1.5, 5.2), dpi=110, layout="constrained")
     axis = figure.subplots()
-    show(axis, torch.cat(list(rows.values())), len(x_T), list(rows))
+    lay_out(axis, torch.cat(list(rows.values())), len(x_T), list(rows))
     axis.set_title(f"face to face again: {distance(rows['face'], rows['face again']):.1f} grey levels (root mean square)")
     return figure
 

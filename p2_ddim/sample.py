@@ -53,6 +53,16 @@ def sample_faces(
     return last(steps, on_step).x
 
 
+def invert_faces(denoise: Denoiser, x_0: Tensor, *, num_steps: int = NUM_STEPS) -> Tensor:
+    """The noises (B, 3, H, W) at the last timestep from which `sample_faces` comes back to x_0, roughly.
+
+    Source: Song et al. 2021 (DDIM), section 4.3 and equation 14, run from image to noise.
+    """
+    schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
+    *timesteps, end = reversed(ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP))
+    return last(ddim(denoise, x_0, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[end].item())).x
+
+
 def to_picture(x_0: Tensor) -> Tensor:
     """One (3, H, W) float image -> uint8, its smallest value to 0 and its largest to 255, all channels together."""
     low, high = x_0.min(), x_0.max()

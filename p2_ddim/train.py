@@ -3,7 +3,6 @@
 python3 -m p2_ddim.train --data celeba64.npz --run runs/faces --size 32 --widths 64 128 192 --attention-levels 1
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
 """
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 
 from common.checkpoint import save_weights
 from common.cli import UserError, choose_device, command
-from common.config import add_options, from_options, option, to_json
+from common.config import option, parse_options, to_json
 from common.diffusion import NoiseSchedule, stratified_timesteps
-from common.digits import batch_at
 from common.images import read_rgb, to_unit_range
-from common.training import FitOptions, TrainStep, fit, is_main_process
+from common.rng import batch_at
+from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
 from p2_ddim.sample import NUM_TIMESTEPS
 from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock
 
@@ -82,15 +81,8 @@ def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule,
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help=".npz of images, or a folder of pictures")
-    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
-    parser.add_argument("--device", default="auto")
-    for config_class in (FaceUNetConfig, TrainOptions, FitOptions):
-        add_options(parser, config_class)
-    arguments = parser.parse_args(argv)
-    config, train = from_options(FaceUNetConfig, arguments), from_options(TrainOptions, arguments)
-    options = from_options(FitOptions, arguments)
+    parser = training_parser(__doc__, data=".npz of images, or a folder of pictures")
+    arguments, config, train, options = parse_options(parser, argv, FaceUNetConfig, TrainOptions, FitOptions)
     if any(width % 32 for width in config.widths) or train.size % 2 ** (len(config.widths) - 1):
         raise UserError(f"--widths {config.widths} --size {train.size}: give widths that 32 divides, and a size that halves between levels")
     device = choose_device(arguments.device)

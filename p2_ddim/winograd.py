@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 OUTPUT, INPUT = 4, 6  # sides of a tile
 SMALLEST_AREA = 32 * 32  # of a feature map: below, the transformed filters are too much memory to read
+FEWEST_CHANNELS = 32  # of the input: below, the transforms cost more than the products
 STRIP_TILES = 64  # transformed at a time, so that they stay in the processor's cache
 
 # One-dimensional transforms: of the input (B^T), the filter (G) and the output (A^T).
@@ -53,18 +54,18 @@ def winograd_conv2d(x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
     tiles = width // OUTPUT  # in a row
     rows = max(STRIP_TILES // tiles, 1)  # of tiles in a strip
     to_input, to_output = in_two_dimensions(INPUT_TRANSFORM).to(x), in_two_dimensions(OUTPUT_TRANSFORM).to(x)
-    padded = F.pad(x, (1, 1, 1, 1))
     out = x.new_empty(batch, len(bias), height, width)
-    for image, result in zip(padded, out):
+    for image, result in zip(x, out):
         for top in range(0, height, OUTPUT * rows):
-            n = min(rows, (height - top) // OUTPUT)
-            strip = image[:, top : top + OUTPUT * n + 2]
+            bottom = min(top + OUTPUT * rows, height)
+            n = (bottom - top) // OUTPUT
+            strip = F.pad(image[:, max(top - 1, 0) : bottom + 1], (1, 1, int(top == 0), int(bottom == height)))
             patches = strip.unfold(1, INPUT, OUTPUT).unfold(2, INPUT, OUTPUT)  # (C, n, tiles, 6, 6)
             flat = patches.permute(3, 4, 0, 1, 2).reshape(INPUT**2, -1)
             products = filters @ (to_input @ flat).view(INPUT**2, channels, -1)  # (36, O, n tiles)
             y = (to_output @ products.view(INPUT**2, -1)).view(OUTPUT, OUTPUT, -1, n, tiles)
             y = y.permute(2, 3, 0, 4, 1).reshape(len(bias), OUTPUT * n, width)
-            torch.add(y, bias[:, None, None], out=result[:, top : top + OUTPUT * n])
+            torch.add(y, bias[:, None, None], out=result[:, top:bottom])
     return out
 
 
@@ -73,14 +74,19 @@ class WinogradConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, 3, padding=1)
-        self._filters: Tensor | None = None
+        self._filters: tuple[object, Tensor] | None = None  # the state of the weights that they are of, and the filters
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         possible = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and not (height % OUTPUT or width % OUTPUT)
-        if not possible or height * width < SMALLEST_AREA or self.in_channels < 32 or torch.is_grad_enabled():
+        if not possible or height * width < SMALLEST_AREA or self.in_channels < FEWEST_CHANNELS or torch.is_grad_enabled():
             return super().forward(x)
-        if self._filters is None:
-            self._filters = transformed_filters(self.weight)
         assert self.bias is not None
-        return winograd_conv2d(x, self._filters, self.bias)
+        return winograd_conv2d(x, self.filters(), self.bias)
+
+    def filters(self) -> Tensor:
+        """The transformed filters, computed again whenever the weights have changed."""
+        state = self.weight.data_ptr(), None if self.weight.is_inference() else self.weight._version
+        if self._filters is None or self._filters[0] != state:
+            self._filters = state, transformed_filters(self.weight)
+        return self._filters[1]

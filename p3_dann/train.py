@@ -8,22 +8,20 @@ Adaptation sees the labels of MNIST-M's train split and the images alone of the 
 network after the last step: nothing selects among checkpoints. RUN/result.json gets its accuracy on val and, for choices
 between settings that must not know a target label, its agreement (evaluate.py) on the target's train split; table.py reads it.
 """
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights
 from common.cli import choose_device, command
-from common.config import add_options, from_options, option, to_json
-from common.digits import batch_at, load_digits
+from common.config import option, parse_options, to_json
+from common.digits import load_digits
 from common.files import whole_file
-from common.rng import step_seed
-from common.training import FitOptions, Loss, TrainStep, fit, is_main_process
+from common.rng import batch_at, step_seed
+from common.training import FitOptions, Loss, TrainStep, fit, is_main_process, training_parser
 from p3_dann import augment
 from p3_dann.adversarial import (
     adaptation_factor,
@@ -43,7 +41,7 @@ class TrainOptions:
     target: str = option("svhn", "domain to adapt to", choices=TARGETS)
     mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
     batch_size: int = option(128, "images per domain and step", smallest=1)
-    strong: bool = option(True, "train on strongly augmented views, else on weakly augmented ones")
+    strong_views: bool = option(True, "train on strongly augmented views, else on weakly augmented ones")
     neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)")
     lambda_max: float = option(0.3, "largest factor of the reversed gradient")
     entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda")
@@ -55,7 +53,7 @@ class TrainOptions:
 
 def student_view(x: Tensor, train: TrainOptions) -> Tensor:
     """What the network learns from: (B, 3, 28, 28) in about [-1, 1] -> the same shape."""
-    return augment.strong(x) if train.strong else augment.weak(x)
+    return augment.strong(x) if train.strong_views else augment.weak(x)
 
 
 def single_domain_loss(images: Tensor, labels: Tensor, train: TrainOptions, seed: int) -> Loss:
@@ -101,15 +99,8 @@ def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: Train
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with mnistm/, svhn/ and usps/")
-    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
-    parser.add_argument("--device", default="auto")
-    for config_class in (TrainOptions, NetworkConfig, FitOptions):
-        add_options(parser, config_class)
-    arguments = parser.parse_args(argv)
-    train, config = from_options(TrainOptions, arguments), from_options(NetworkConfig, arguments)
-    options = from_options(FitOptions, arguments)
+    parser = training_parser(__doc__, data="folder with mnistm/, svhn/ and usps/")
+    arguments, train, config, options = parse_options(parser, argv, TrainOptions, NetworkConfig, FitOptions)
     device = choose_device(arguments.device)
 
     torch.manual_seed(options.seed)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from common.digits import batch_at, load_digits
+from common.digits import load_digits
 
 
 def test_load_digits(digit_folder):
@@ -36,14 +36,3 @@ def test_bad_tables_are_a_users_error(digit_folder, content, message):
 def test_missing_set_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match="get_dataset"):
         load_digits(tmp_path, "train.csv")
-
-
-def test_an_epoch_visits_everything_once_and_the_next_one_in_another_order():
-    epochs = [torch.cat([batch_at(12, 4, seed=0, step=3 * epoch + i) for i in range(3)]) for epoch in range(2)]
-    assert all(sorted(epoch.tolist()) == list(range(12)) for epoch in epochs)
-    assert epochs[0].tolist() != epochs[1].tolist()
-
-
-def test_a_batch_larger_than_the_set_is_refused():
-    with pytest.raises(UserError, match="batch size 5 exceeds"):
-        batch_at(4, 5, seed=0, step=0)

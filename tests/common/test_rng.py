@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from common.rng import per_sample_noise, step_seed
+from common.cli import UserError
+from common.rng import batch_at, per_sample_noise, step_seed
 
 
 def test_step_seeds_differ_in_every_part():
@@ -20,3 +21,14 @@ def test_noise_of_a_sample_does_not_depend_on_its_batch():
 def test_wrong_batch_is_refused():
     with pytest.raises(ValueError, match="2 seeds for a batch of 3"):
         per_sample_noise([1, 2])(torch.empty(3, 1))
+
+
+def test_an_epoch_visits_everything_once_and_the_next_one_in_another_order():
+    epochs = [torch.cat([batch_at(12, 4, seed=0, step=3 * epoch + i) for i in range(3)]) for epoch in range(2)]
+    assert all(sorted(epoch.tolist()) == list(range(12)) for epoch in epochs)
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_a_batch_larger_than_the_set_is_refused():
+    with pytest.raises(UserError, match="batch size 5 exceeds"):
+        batch_at(4, 5, seed=0, step=0)

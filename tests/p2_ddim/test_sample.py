@@ -7,6 +7,7 @@ from PIL import Image
 
 from common.checkpoint import save_weights
 from common.cli import has_bf16
+from common.diffusion import NoiseSchedule
 from p2_ddim import evaluate, sample
 from p2_ddim.unet import FaceUNet
 from tests.conftest import assert_one_line_error
@@ -64,6 +65,22 @@ def test_eta_draws_each_images_noise_from_its_seed(model):
         assert torch.allclose(run(x_T, [5, 6], 1.0)[1:], run(x_T[1:], [6], 1.0), atol=1e-4)
         assert not torch.allclose(run(x_T, [5, 6], 1.0), run(x_T, [7, 8], 1.0), atol=0.01)
         assert torch.equal(run(x_T, [5, 6], 0.0), run(x_T, [7, 8], 0.0))
+
+
+def gaussian(x_t, t):
+    """The exact denoiser of x_0 ~ N(0, 0.25 ** 2)."""
+    signal, sigma = NoiseSchedule.linear().signal_and_noise(t, x_t)
+    return sigma * x_t / (0.25**2 * signal**2 + sigma**2)
+
+
+def test_inversion_comes_back():
+    x_0 = 0.25 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for steps in (25, 100):
+        noise = sample.invert_faces(gaussian, x_0, num_steps=steps)
+        errors.append((sample.sample_faces(gaussian, noise, num_steps=steps) - x_0).abs().max().item())
+    assert noise.std() == pytest.approx(1.0, abs=0.05)
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_bf16_is_asked_for_and_near(inputs, model):

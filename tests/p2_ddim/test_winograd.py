@@ -44,3 +44,15 @@ def test_no_extra_weights_are_stored():
     with torch.no_grad():
         layer(torch.randn(1, 32, 32, 32))
     assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", ["in place", "replaced"])
+def test_changed_weights_are_used(change):
+    layer, x = winograd.WinogradConv2d(32, 32), torch.randn(1, 32, 32, 32)
+    before = layer(x)
+    if change == "in place":
+        layer.weight.mul_(2)
+    else:
+        layer.weight = torch.nn.Parameter(2 * layer.weight)
+    assert torch.allclose(layer(x) - layer.bias[:, None, None], 2 * (before - layer.bias[:, None, None]), atol=1e-4)
