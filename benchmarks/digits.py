@@ -78,16 +78,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         noise = torch.randn_like(x)
         return (theirs(scheduler.add_noise(x, noise, t), t, labels).sample.float() - noise).square().mean()
 
-    sampling = [best_seconds(work, device, repeats=repeats) / batch / STEPS for work in (our_samples, their_samples)]
+    their_step = training_step(their_loss, theirs, device)
     our_step = training_step(lambda: v_loss(ours, schedule, x, labels, label_dropout=0.1, null_label=10), ours, device)
-    training = [best_seconds(work, device, repeats=repeats) / batch for work in (our_step, training_step(their_loss, theirs, device))]
-    for name, times in (("sampling, ms per image and step", sampling), ("training, ms per image", training)):
-        print(f"{name}: ours {1e3 * times[0]:.2f}, diffusers {1e3 * times[1]:.2f}, ratio {times[1] / times[0]:.2f}")
+    sampling = best_seconds({"ours": our_samples, "diffusers": their_samples}, device, repeats=repeats)
+    training = best_seconds({"ours": our_step, "diffusers": their_step}, device, repeats=repeats)
+    for name, times, unit in (("sampling, ms per image and step", sampling, batch * STEPS), ("training, ms per image", training, batch)):
+        values = ", ".join(f"{who} {1e3 * seconds / unit:.2f}" for who, seconds in times.items())
+        print(f"{name}: {values}, ratio {times['diffusers'] / times['ours']:.2f}")
     work, peak = multiply_adds(ours, x[:1], t[:1], labels[:1]), matmul_peak(device)
     parameters = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (ours, theirs)]
     print(f"parameters: ours {parameters[0]:.2f} M, diffusers {parameters[1]:.2f} M")
     print(f"multiply-adds of one forward pass: {work / 1e6:.0f} M; matrix-product peak {peak / 1e9:.0f} G/s")
-    print(f"share of the peak in sampling: {work / sampling[0] / peak:.0%}")
+    print(f"share of the peak in sampling: {work * batch * STEPS / sampling['ours'] / peak:.0%}")
     return 0
 
 

@@ -3,20 +3,22 @@
 python3 -m benchmarks.faces
 
 The plain network has the same weights, every normalisation, activation and convolution a call of its own on contiguous
-tensors, and attention by einsum. Every time is the best of several. The last lines give the ratios and the share of the
+tensors, and attention by einsum. Every time is the best of several, taken in turns. The last lines give the ratios and the share of the
 machine's measured matrix-product peak; Winograd's convolutions count as what they stand for, so the share may exceed one.
 """
 import argparse
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
-from common.cli import autocast, choose_device, command
+from common.cli import choose_device, command
 from common.demo import fill_stably
-from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig
+from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock, for_inference
 from p2_ddim.winograd import WinogradConv2d
 
 
@@ -33,18 +35,37 @@ class PlainAttention(nn.Module):
         return x + self.out(torch.einsum("bij,bcj->bci", weights, v).unflatten(2, x.shape[2:]))
 
 
+class PlainResidualBlock(nn.Module):
+    """Normalisation, activation and convolution one after the other."""
+
+    def __init__(self, block: ResidualBlock):
+        super().__init__()
+        self.norm1, self.norm2, self.time, self.skip = block.norm1, block.norm2, block.time, block.skip
+        self.conv1, self.conv2 = torchs(block.conv1), torchs(block.conv2)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
+        return self.conv2(F.silu(self.norm2(h))) + self.skip(x)
+
+
+def torchs(layer: WinogradConv2d) -> nn.Conv2d:
+    """torch's convolution with the same weights."""
+    replacement = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
+    replacement.load_state_dict(layer.state_dict())
+    return replacement
+
+
+PLAIN = {Attention: PlainAttention, ResidualBlock: PlainResidualBlock, WinogradConv2d: torchs}
+
+
 def plain(model: FaceUNet) -> FaceUNet:
-    """The same network with torch's convolutions and attention spelled out."""
+    """The same network with every layer of `PLAIN` replaced, on contiguous tensors."""
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, Attention):
-                setattr(module, name, PlainAttention(child))
-            elif isinstance(child, WinogradConv2d):
-                replacement = nn.Conv2d(child.in_channels, child.out_channels, 3, padding=1)
-                replacement.load_state_dict(child.state_dict())
-                setattr(module, name, replacement)
-    return model
+            if type(child) in PLAIN:
+                setattr(module, name, PLAIN[type(child)](child))
+    return model.to(memory_format=torch.contiguous_format)
 
 
 @command
@@ -52,7 +73,7 @@ def plain(model: FaceUNet) -> FaceUNet:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
@@ -60,16 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(0)
     ours = FaceUNet(FaceUNetConfig()).eval()
     fill_stably(ours)
-    ours, theirs = ours.to(device), plain(ours).to(device)
+    theirs = plain(ours).to(device)
+    bf16 = for_inference(copy.deepcopy(ours), device, "bf16")
+    ours = for_inference(ours, device)
     x, t = torch.randn(1, 3, arguments.size, arguments.size, device=device), torch.tensor([500], device=device)
-    repeats = arguments.repeats
-    seconds = {
-        "plain": best_seconds(lambda: theirs(x, t), device, repeats=repeats),
-        "ours": best_seconds(lambda: ours(x, t), device, repeats=repeats),
-    }
-    with autocast(device, "bf16"):
-        seconds["bf16"] = best_seconds(lambda: ours(x, t), device, repeats=repeats)
-        eps_bf16 = ours(x, t).float()
+    networks = {"plain": theirs, "ours": ours, "bf16": bf16}
+    seconds = best_seconds({name: partial(network, x, t) for name, network in networks.items()}, device, repeats=arguments.repeats)
+    eps_bf16 = bf16(x, t).float()
     eps, eps_plain = ours(x, t), theirs(x, t)
     print(f"one step of one {arguments.size} x {arguments.size} image, seconds: " + ", ".join(f"{k} {v:.3f}" for k, v in seconds.items()))
     print(f"speed: ours {seconds['plain'] / seconds['ours']:.2f} times plain, bf16 {seconds['ours'] / seconds['bf16']:.2f} times ours")

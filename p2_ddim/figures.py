@@ -21,7 +21,7 @@ from common.images import grid, to_uint8
 from common.rng import per_sample_noise, step_seed
 from p2_ddim.interpolate import lerp, slerp
 from p2_ddim.sample import NUM_TIMESTEPS, invert_faces, read_noise, sample_faces, to_picture
-from p2_ddim.unet import load_face_unet
+from p2_ddim.unet import for_inference, load_face_unet
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))  # of an interpolation
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--size", arguments.size, 32)
     device = choose_device(arguments.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = load_face_unet(arguments.unet_pt).to(device)
+    model = for_inference(load_face_unet(arguments.unet_pt), device)
     x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
     drawn = {
         "eta": draw_eta(model, x_T),

@@ -15,12 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import load_tensors
-from common.cli import UserError, autocast, choose_device, command
+from common.cli import UserError, choose_device, command
 from common.config import check_range
 from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
 from common.images import write_png
 from common.rng import per_sample_noise, step_seed
-from p2_ddim.unet import FaceUNet, load_face_unet
+from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
 
 NUM_TIMESTEPS, NUM_STEPS, FIRST_TIMESTEP = 1000, 50, 1
 
@@ -116,14 +116,12 @@ def sample_to_files(
     eta: float = 0.0,
     seed: int = 0,
     num_steps: int = NUM_STEPS,
-    precision: str = "float32",
 ) -> None:
     """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
     device = next(model.parameters()).device
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        with autocast(device, precision):
-            return model(x_t, t).to(x_t.dtype)
+        return model(x_t, t).to(x_t.dtype)
 
     seeds = {name: step_seed(seed, i) for i, name in enumerate(noises)}
     left = dict(noises)
@@ -174,11 +172,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not paths:
         raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
     noises = {path.stem: read_noise(path) for path in paths}
-    model = load_face_unet(arguments.unet_pt).to(device)
+    model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     chunk_size = arguments.chunk_size if arguments.chunk_size is not None else 1 if device.type == "cpu" else 5
     check_range("--chunk-size", chunk_size, 1)
-    how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps", "precision")}
+    how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps")}
     sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
     print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)
     return 0

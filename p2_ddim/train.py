@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -69,14 +68,19 @@ def start_as_identity(model: FaceUNet) -> FaceUNet:
     return model
 
 
-def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
+def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor, *, largest_snr: float = 5.0) -> Tensor:
     """Mean squared error of the predicted noise at random timesteps, for x_0 (B, 3, H, W) in [-1, 1].
 
-    Random numbers come from torch's global generator. Source: Ho et al. 2020, equation 14.
+    Where the signal-to-noise ratio is above largest_snr, the weight is largest_snr over that ratio: fine grain is hard to
+    predict, and its large errors would otherwise rule the gradient. Random numbers come from torch's global generator.
+
+    Sources: Ho et al. 2020, equation 14; Hang et al. 2023 (Min-SNR weighting), section 3.4.
     """
     t = stratified_timesteps(len(x_0), len(schedule)).to(x_0.device)
     noise = torch.randn(x_0.shape).to(x_0.device)
-    return F.mse_loss(model(schedule.add_noise(x_0, noise, t), t).float(), noise)
+    signal, sigma = schedule.signal_and_noise(t, x_0)
+    errors = (model(signal * x_0 + sigma * noise, t).float() - noise).square()
+    return (errors * (largest_snr * (sigma / signal).square()).clamp(max=1)).mean()
 
 
 @command

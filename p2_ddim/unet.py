@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
-from common.cli import UserError
+from common.cli import UserError, has_bf16
 from common.config import option
 from p2_ddim.winograd import WinogradConv2d
 
@@ -69,8 +69,8 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
-        return self.conv2(F.silu(self.norm2(h))) + self.skip(x)
+        h = self.conv1.after_norm_and_silu(x, self.norm1, offset=self.time(time))
+        return self.conv2.after_norm_and_silu(h, self.norm2, residual=self.skip(x))
 
 
 class Attention(nn.Module):
@@ -101,7 +101,10 @@ class Block(nn.Module):
 
 
 class FaceUNet(nn.Module):
-    """Noise predictor: (x_t (B, 3, H, W), t (B,) integer) -> eps (B, 3, H, W); H, W multiples of 2 ** (levels - 1)."""
+    """Noise predictor: (x_t (B, 3, H, W), t (B,) integer) -> eps (B, 3, H, W); H, W multiples of 2 ** (levels - 1).
+
+    eps is of the output layer's type, whatever x_t's.
+    """
 
     def __init__(self, config: FaceUNetConfig):
         super().__init__()
@@ -142,7 +145,8 @@ class FaceUNet(nn.Module):
         return [getattr(self, f"{name}{number}") for number in range(1, self.paths[name] + 1)]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        time, x, skips = self.time(t), x_t, []
+        dtype = self.out[2].weight.dtype
+        time, x, skips = self.time(t).to(dtype), x_t.to(dtype), []
         for module in self.path("down"):
             x = module(x, time) if isinstance(module, Block) else module(x)
             skips.append(x)
@@ -182,3 +186,13 @@ def load_face_unet(path: Path) -> FaceUNet:
         else:
             module._parameters[name] = nn.Parameter(value.float(), requires_grad=False)
     return model.eval()
+
+
+def for_inference(model: FaceUNet, device: torch.device, precision: str = "float32") -> FaceUNet:
+    """The network itself, on a device, in the memory format that is fastest there; in bf16 where asked for and supported."""
+    model = model.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
+    if precision == "bf16" and has_bf16(device):
+        for name, module in model.named_children():
+            if name != "time":  # frequencies times timesteps up to 999 need more than bf16's 8 bits
+                module.bfloat16()
+    return model

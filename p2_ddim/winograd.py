@@ -1,7 +1,8 @@
-"""Winograd's 3 x 3 convolution, which takes a quarter of the multiplications: for inference in float32 on a CPU.
+"""Winograd's 3 x 3 convolution, which takes a quarter of the multiplications: for inference on a CPU.
 
 An output tile of 4 x 4 pixels comes from an input tile of 6 x 6: both the tile and the filter are transformed to 36 numbers,
-multiplied, summed over the channels, and transformed back. The sums over channels are 36 matrix products.
+multiplied, summed over the channels, and transformed back. The sums over channels are 36 matrix products. The image passes in
+strips that fit the processor's cache, and what comes just before and after the convolution is done on a strip while it is there.
 
 Source: Lavin & Gray 2016 (Fast algorithms for convolutional neural networks), section 4.1 for F(4 x 4, 3 x 3).
 """
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 OUTPUT, INPUT = 4, 6  # sides of a tile
 SMALLEST_AREA = 32 * 32  # of a feature map: below, the transformed filters are too much memory to read
 FEWEST_CHANNELS = 32  # of the input: below, the transforms cost more than the products
-STRIP_TILES = 64  # transformed at a time, so that they stay in the processor's cache
+STRIP_TILES = 64  # transformed at a time in float32, twice as many in bf16
+STRIP_PIXELS = 2048  # summed at a time
 
 # One-dimensional transforms: of the input (B^T), the filter (G) and the output (A^T).
 INPUT_TRANSFORM = [
@@ -43,30 +45,71 @@ def in_two_dimensions(transform: Sequence[Sequence[float]]) -> Tensor:
 
 
 def transformed_filters(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (36, O, C), computed in float64."""
+    """(O, C, 3, 3) -> (36, C, O), computed in float64."""
     flat = weight.double().flatten(2) @ in_two_dimensions(FILTER_TRANSFORM).T
-    return flat.permute(2, 0, 1).contiguous().to(weight.dtype)
+    return flat.permute(2, 1, 0).contiguous().to(weight.dtype)
 
 
-def winograd_conv2d(x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
-    """conv2d with padding 1 of x (B, C, H, W), H and W multiples of 4, by filters (36, O, C): (B, O, H, W)."""
+def winograd_conv2d(
+    x: Tensor,
+    filters: Tensor,
+    bias: Tensor,
+    *,
+    affine: tuple[Tensor, Tensor] | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """conv2d with padding 1 of x (B, C, H, W), H and W multiples of 4, by filters (36, C, O), bias (B, O): (B, O, H, W).
+
+    With affine = (scale, shift), both (B, C), silu(scale x + shift) is convolved, computed strip by strip. residual (B, O, H, W)
+    is added to the result. Memory in the channels_last format is the fast one, and the result's.
+    """
     batch, channels, height, width = x.shape
-    tiles = width // OUTPUT  # in a row
-    rows = max(STRIP_TILES // tiles, 1)  # of tiles in a strip
+    outputs, tiles = filters.shape[2], width // OUTPUT
+    rows = max(STRIP_TILES * 4 // x.element_size() // tiles, 1)  # of tiles in a strip
     to_input, to_output = in_two_dimensions(INPUT_TRANSFORM).to(x), in_two_dimensions(OUTPUT_TRANSFORM).to(x)
-    out = x.new_empty(batch, len(bias), height, width)
-    for image, result in zip(x, out):
+    out = x.new_empty(batch, height, width, outputs)
+    strip = x.new_zeros(OUTPUT * rows + 2, width + 2, channels)
+    row, pixel, _ = strip.stride()
+
+    def tiled(image: Tensor, top: int, n: int) -> Tensor:
+        """n rows of tiles of an image (H, W, O), as (4, 4, n, tiles, O)."""
+        return image[top : top + OUTPUT * n].view(n, OUTPUT, tiles, OUTPUT, outputs).permute(1, 3, 0, 2, 4)
+
+    for i, image in enumerate(x.permute(0, 2, 3, 1)):
         for top in range(0, height, OUTPUT * rows):
-            bottom = min(top + OUTPUT * rows, height)
-            n = (bottom - top) // OUTPUT
-            strip = F.pad(image[:, max(top - 1, 0) : bottom + 1], (1, 1, int(top == 0), int(bottom == height)))
-            patches = strip.unfold(1, INPUT, OUTPUT).unfold(2, INPUT, OUTPUT)  # (C, n, tiles, 6, 6)
-            flat = patches.permute(3, 4, 0, 1, 2).reshape(INPUT**2, -1)
-            products = filters @ (to_input @ flat).view(INPUT**2, channels, -1)  # (36, O, n tiles)
-            y = (to_output @ products.view(INPUT**2, -1)).view(OUTPUT, OUTPUT, -1, n, tiles)
-            y = y.permute(2, 3, 0, 4, 1).reshape(len(bias), OUTPUT * n, width)
-            torch.add(y, bias[:, None, None], out=result[:, top:bottom])
-    return out
+            n = min(rows, (height - top) // OUTPUT)
+            first, end = max(top - 1, 0), min(top + OUTPUT * n + 1, height)
+            inside = strip[first - top + 1 : end - top + 1, 1:-1]
+            if affine is None:
+                inside.copy_(image[first:end])
+            else:
+                F.silu(torch.addcmul(affine[1][i], image[first:end], affine[0][i], out=inside), inplace=True)
+            if top == 0:
+                strip[0] = 0
+            if end == height:
+                strip[end - top + 1] = 0
+            patches = strip.as_strided((INPUT, INPUT, n, tiles, channels), (row, pixel, OUTPUT * row, OUTPUT * pixel, 1))
+            products = (to_input @ patches.reshape(INPUT**2, -1)).view(INPUT**2, n * tiles, channels) @ filters
+            y = (to_output @ products.view(INPUT**2, -1)).view(OUTPUT, OUTPUT, n, tiles, outputs)
+            target = tiled(out[i], top, n)
+            if residual is None:
+                torch.add(y, bias[i], out=target)
+            else:
+                torch.add(y.add_(bias[i]), tiled(residual[i].permute(1, 2, 0), top, n), out=target)
+    return out.permute(0, 3, 1, 2)
+
+
+def group_norm_affine(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+    """(scale, shift), both (B, C), such that norm(x) = scale x + shift for x (B, C, H, W)."""
+    sums = torch.zeros(len(x), 2, x.shape[1], dtype=torch.float64)
+    for image, total in zip(x.permute(0, 2, 3, 1), sums):
+        for strip in image.flatten(0, 1).split(STRIP_PIXELS):
+            pixels = strip.float()
+            total += torch.stack([pixels.sum(0), pixels.square().sum(0)])
+    size = norm.num_channels // norm.num_groups
+    mean, square = (sums / x[0, 0].numel()).unflatten(2, (-1, size)).mean(3).repeat_interleave(size, 2).unbind(1)
+    scale = norm.weight * (square - mean.square() + norm.eps).rsqrt()
+    return scale.to(x), (norm.bias - scale * mean).to(x)
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -77,12 +120,28 @@ class WinogradConv2d(nn.Conv2d):
         self._filters: tuple[object, Tensor] | None = None  # the state of the weights that they are of, and the filters
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        possible = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and not (height % OUTPUT or width % OUTPUT)
-        if not possible or height * width < SMALLEST_AREA or self.in_channels < FEWEST_CHANNELS or torch.is_grad_enabled():
+        if not self.faster_for(x):
             return super().forward(x)
         assert self.bias is not None
-        return winograd_conv2d(x, self.filters(), self.bias)
+        return winograd_conv2d(x, self.filters(), self.bias.expand(len(x), -1))
+
+    def after_norm_and_silu(self, x: Tensor, norm: nn.GroupNorm, *, offset: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        """conv(silu(norm(x))) + offset + residual, for x (B, C, H, W), offset (B, O), residual (B, O, H, W): (B, O, H, W)."""
+        if self.faster_for(x):
+            assert self.bias is not None
+            bias = self.bias.expand(len(x), -1) if offset is None else self.bias + offset
+            return winograd_conv2d(x, self.filters(), bias, affine=group_norm_affine(x, norm), residual=residual)
+        y = super().forward(F.silu(norm(x), inplace=not torch.is_grad_enabled()))
+        if offset is not None:
+            y = y + offset[:, :, None, None]
+        return y if residual is None else y + residual
+
+    def faster_for(self, x: Tensor) -> bool:
+        """Whether Winograd's way gives the same result as torch's, but for rounding, in less time."""
+        height, width = x.shape[2:]
+        known = x.device.type == "cpu" and x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
+        large = height * width >= SMALLEST_AREA and self.in_channels >= FEWEST_CHANNELS
+        return known and large and not (height % OUTPUT or width % OUTPUT or torch.is_grad_enabled())
 
     def filters(self) -> Tensor:
         """The transformed filters, computed again whenever the weights have changed."""

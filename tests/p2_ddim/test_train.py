@@ -29,7 +29,7 @@ def test_both_forms_of_data_are_the_same_squares(faces):
     assert torch.equal(whole, torch.from_numpy(np.load(faces / "faces.npz")["images"][:, :, 2:22]).permute(0, 3, 1, 2))
 
 
-def test_the_true_noise_has_no_loss_and_a_fresh_network_has_its_variance():
+def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
     schedule = NoiseSchedule.linear()
     x_0 = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -39,7 +39,10 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_has_its_variance():
 
     assert train.eps_loss(perfect, schedule, x_0) < 1e-6
     fresh = train.start_as_identity(train.FaceUNet(THIN))
-    assert train.eps_loss(fresh, schedule, torch.randn(4, 3, 32, 32)).item() == pytest.approx(1.0, abs=0.05)
+    snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    weights = torch.clamp(5 / snr, max=1)
+    assert weights[0] < 1e-3 and weights[-1] == 1
+    assert train.eps_loss(fresh, schedule, torch.randn(64, 3, 32, 32)).item() == pytest.approx(weights.mean().item(), abs=0.01)
 
 
 def test_trained_weights_are_a_face_network_that_samples(faces):

@@ -12,15 +12,31 @@ def test_the_result_is_torchs(channels, outputs, height, width):
     layer = winograd.WinogradConv2d(channels, outputs)
     x = torch.randn(2, channels, height, width)
     expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
-    found = winograd.winograd_conv2d(x, winograd.transformed_filters(layer.weight), layer.bias)
+    found = winograd.winograd_conv2d(x, winograd.transformed_filters(layer.weight), layer.bias.expand(2, -1))
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_float64_tiles_are_exact():
     torch.manual_seed(0)
     x, weight, bias = (torch.randn(shape, dtype=torch.float64) for shape in ((1, 3, 8, 8), (5, 3, 3, 3), (5,)))
-    found = winograd.winograd_conv2d(x, winograd.transformed_filters(weight), bias)
+    found = winograd.winograd_conv2d(x, winograd.transformed_filters(weight), bias[None])
     assert torch.allclose(found, F.conv2d(x, weight, bias, padding=1), atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_norm_and_silu_before_and_sums_after(dtype, tolerance):
+    torch.manual_seed(0)
+    layer, norm = winograd.WinogradConv2d(64, 32), torch.nn.GroupNorm(32, 64)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    x, offset, residual = 3 + torch.randn(2, 64, 36, 48), torch.randn(2, 32), torch.randn(2, 32, 36, 48)
+    expected = F.conv2d(F.silu(norm(x)), layer.weight, layer.bias, padding=1) + offset[:, :, None, None]
+    layer, norm = layer.to(dtype), norm.to(dtype)
+    assert layer.faster_for(x.to(dtype))
+    for addend in (None, residual):
+        found = layer.after_norm_and_silu(x.to(dtype), norm, offset=offset.to(dtype), residual=None if addend is None else addend.to(dtype))
+        wanted = expected if addend is None else expected + addend
+        assert found.dtype == dtype and (found - wanted).abs().max() < tolerance * wanted.abs().max()
 
 
 @pytest.mark.parametrize("changed, fast", [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("training", False)])
