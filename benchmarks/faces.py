@@ -17,9 +17,19 @@ from torch import Tensor, nn
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
 from common.cli import choose_device, command
-from common.demo import fill_stably
 from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock, for_inference
 from p2_ddim.winograd import WinogradConv2d
+
+
+def fill_stably(network: FaceUNet) -> None:
+    """Random weights with which no value grows from layer to layer."""
+    for name, parameter in network.named_parameters():
+        n = torch.randn(parameter.shape)
+        if parameter.ndim > 1:
+            n = n / parameter[0].numel() ** 0.5 * (0.1 if name.endswith(("conv2.weight", "attention.out.weight")) else 1.0)
+        else:
+            n = 0.1 * n + name.endswith("weight")
+        parameter.data.copy_(n)
 
 
 class PlainAttention(nn.Module):

@@ -18,12 +18,14 @@ from PIL import Image
 
 from common.cli import UserError, command
 from common.diffusion import ddim_timesteps
+from common.download import CHECKPOINTS
 from common.files import real_data
 from common.images import write_png
 from p1_cond_ddpm import judge
+from p2_ddim import noise
 from p2_ddim.evaluate import mean_squared_error
 from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, to_picture
-from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
+from p2_ddim.unet import load_face_unet
 from p3_dann.evaluate import csv_accuracy
 
 HERE = Path(__file__).resolve().parent.parent
@@ -71,53 +73,34 @@ def digits(out: Path) -> Row:
 
 
 def faces(out: Path, data: Path | None) -> Row:
-    """Problem 2: mean squared error against the course's pictures, or against diffusers' scheduler on a stand-in."""
+    """Problem 2: mean squared error against the course's pictures, or of our own network against diffusers' scheduler."""
     face = data / "face" if data else None
     if face and (face / "UNet.pt").is_file():
-        seconds = timed("bash", HERE / "hw2_2.sh", face / "noise", out / "p2", face / "UNet.pt")
-        reference, metric = face / "GT", "MSE, course's pictures"
+        noises, reference, network, metric = face / "noise", face / "GT", face / "UNet.pt", "MSE, course's pictures"
     else:
-        stand_in = out / "stand_in"
-        make_faces_stand_in(stand_in)
-        seconds = timed("bash", HERE / "hw2_2.sh", stand_in / "noise", out / "p2", stand_in / "UNet.pt")
-        reference, metric = stand_in / "GT", "MSE to diffusers, stand-in network and noises"
+        noises, reference, network = out / "noise", out / "GT", CHECKPOINTS / "p2_celeba32.pt"
+        metric = "MSE to diffusers, stand-in: our own network, 32×32"
+        make_reference_faces(network, noises, reference)
+    seconds = timed("bash", HERE / "hw2_2.sh", noises, out / "p2", network)
     errors = [mean_squared_error(out / "p2" / path.name, path) for path in sorted(reference.glob("*.png"))]
     return Row("2 faces", metric, "< 20", f"{np.mean(errors):.4f}", seconds)
 
 
-def fill_stably(network: FaceUNet) -> None:
-    """Random weights with which float32 and float64 sample the same pictures; under PyTorch's own the sampler is chaotic."""
-    for name, parameter in network.named_parameters():
-        n = torch.randn(parameter.shape)
-        if parameter.ndim > 1:
-            n = n / parameter[0].numel() ** 0.5 * (0.1 if name.endswith(("conv2.weight", "attention.out.weight")) else 1.0)
-        else:
-            n = 0.1 * n + name.endswith("weight")
-        parameter.data.copy_(n)
-
-
 @torch.inference_mode()
-def make_faces_stand_in(folder: Path) -> None:
-    """A thin untrained network, two noises from a seed, and the pictures that diffusers' DDIMScheduler makes of them."""
-    from diffusers import DDIMScheduler  # a development package: only the stand-in's reference needs it
+def make_reference_faces(network: Path, noises: Path, pictures: Path) -> None:
+    """Ten noises from a seed, and the pictures that diffusers' DDIMScheduler makes of them with a network."""
+    from diffusers import DDIMScheduler  # a development package: only this reference needs it
 
-    torch.manual_seed(0)
-    for name in ("noise", "GT"):
-        (folder / name).mkdir(parents=True)
-    config = FaceUNetConfig(widths=(32, 32, 64, 64, 128, 128), time_channels=32, embedding=128)
-    network = FaceUNet(config)
-    fill_stably(network)
-    torch.save(network.state_dict(), folder / "UNet.pt")
-    model = load_face_unet(folder / "UNet.pt")
+    noise.main([str(noises)])
+    model = load_face_unet(network)
     scheduler = DDIMScheduler(beta_start=1e-4, beta_end=2e-2, clip_sample=True, set_alpha_to_one=False, steps_offset=FIRST_TIMESTEP)
     scheduler.set_timesteps(NUM_STEPS)
     assert scheduler.timesteps.tolist() == ddim_timesteps(NUM_TIMESTEPS, NUM_STEPS, offset=FIRST_TIMESTEP)
-    for name in ("00", "01"):
-        torch.save(torch.randn(1, 3, 64, 64), folder / "noise" / f"{name}.pt")
-        x = read_noise(folder / "noise" / f"{name}.pt")
+    for path in sorted(noises.iterdir()):
+        x = read_noise(path)
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, t[None]), t, x).prev_sample
-        write_png(folder / "GT" / f"{name}.png", to_picture(x[0]))
+        write_png(pictures / f"{path.stem}.png", to_picture(x[0]))
 
 
 def domain(out: Path, data: Path, name: str, required: str) -> Row:

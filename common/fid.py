@@ -1,19 +1,33 @@
-"""FID-768: the Fréchet distance between two image sets on Inception-v3's Mixed_6e features.
+"""How near one image set is to another: FID-768, density and coverage on Inception-v3's Mixed_6e features.
 
-The network and its weights are not part of this repository: they are the file fid768.py under $HW2_REAL_DATA/eval, with
+python3 -m common.fid IMAGES REFERENCE --cache runs/features
+python3 -m common.fid runs/faces32 celeba64.npz:0:4000 --size 32
+
+A set is a folder of pictures or a .npz with images (N, H, W, 3), of which PATH:FIRST:END takes a part, in order of name. The
+network and its weights are not part of this repository: they are the file fid768.py under $HW2_REAL_DATA/eval, with
 the weights beside it (the same features as `pytorch_fid --dims 768`). Never compare with the usual 2048-d FID.
 
-Source: Heusel et al. 2017.
+Sources: Heusel et al. 2017 (FID); Naeem et al. 2020 (density and coverage).
 """
+import argparse
 import hashlib
 import importlib.util
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
-from common.cli import UserError
+from common.cli import UserError, command
+from common.config import check_range
 from common.files import real_data, whole_file
+from common.images import read_pictures
+
+BATCH = 20  # images through Inception at a time
+NEIGHBOURS = 5  # Naeem et al. 2020, section 5.1
 
 
 def fid768() -> ModuleType:
@@ -28,15 +42,70 @@ def fid768() -> ModuleType:
     return module
 
 
-def statistics(images: np.ndarray, cache: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (768,) and covariance (768, 768) of (N, H, W, 3) uint8 images, read from or kept in `cache`, which knows its images."""
-    digest = hashlib.sha256(images.tobytes()).hexdigest()
-    if cache and cache.is_file():
-        with np.load(cache) as content:
-            if content["images"] == digest:
-                return content["mu"], content["sigma"]
-    mu, sigma = fid768().statistics(images)
-    if cache:
-        with whole_file(cache) as temporary, open(temporary, "wb") as file:
-            np.savez(file, mu=mu, sigma=sigma, images=digest)
-    return mu, sigma
+@torch.inference_mode()
+def features(images: np.ndarray, cache: Path | None = None) -> np.ndarray:
+    """(N, H, W, 3) uint8 images -> (N, 768) float32, kept in the folder `cache` under the images' own hash."""
+    stored = cache / f"{hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:32]}.npy" if cache else None
+    if stored and stored.is_file():
+        return np.load(stored)
+    network = fid768().Inception()
+    batches = tqdm(range(0, len(images), BATCH), unit="batch", desc="features", mininterval=1.0)
+    found = np.concatenate([network(images[i : i + BATCH]) for i in batches])
+    if stored:
+        with whole_file(stored) as temporary, open(temporary, "wb") as file:
+            np.save(file, found)
+    return found
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """FID of two sets of features (N, 768), (M, 768). Biased upwards where a set is small."""
+    moments = [(f.mean(0), np.cov(f, rowvar=False)) for f in (a.astype(np.float64), b.astype(np.float64))]
+    return fid768().frechet(*moments[0], *moments[1])
+
+
+def density_and_coverage(generated: np.ndarray, real: np.ndarray, *, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
+    """How densely real images are surrounded by generated ones, and the share of real images that have one near, of features.
+
+    Near means within a real image's distance to its `neighbours`-th nearest real one. Density is 1 in the mean and coverage
+    1 - 2 ** -neighbours, about, for two sets of equal size from one distribution. Source: Naeem et al. 2020, section 3.
+    """
+    ours, theirs = torch.from_numpy(generated), torch.from_numpy(real)
+    inside, covered = 0, 0
+    for some in theirs.split(1000):
+        radius = torch.cdist(some, theirs).kthvalue(neighbours + 1, dim=1, keepdim=True).values  # the nearest is itself
+        near = torch.cdist(some, ours) < radius
+        inside += int(near.sum())
+        covered += int(near.any(dim=1).sum())
+    return inside / (neighbours * len(ours)), covered / len(theirs)
+
+
+def read_set(argument: str, size: int | None) -> np.ndarray:
+    """PATH or PATH:FIRST:END, the pictures' middle squares at a size if given: (N, H, W, 3) uint8."""
+    part = re.fullmatch(r"(.+):(\d+):(\d+)", argument)
+    path, first, end = (part[1], int(part[2]), int(part[3])) if part else (argument, 0, None)
+    images = read_pictures(Path(path), size)[first:end].permute(0, 2, 3, 1).numpy()
+    if len(images) < 2 or end is not None and len(images) < end - first:
+        raise UserError(f"{argument}: {len(images)} pictures; give at least two, and a part that is there")
+    return images
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", help="PATH or PATH:FIRST:END")
+    parser.add_argument("reference", help="PATH or PATH:FIRST:END")
+    parser.add_argument("--size", type=int, help="bring both sets to this side first (default: as they are)")
+    parser.add_argument("--cache", type=Path, help="folder in which features are kept between calls")
+    arguments = parser.parse_args(argv)
+    if arguments.size is not None:
+        check_range("--size", arguments.size, 8)
+    fid768()  # before the pictures are read
+    ours, theirs = (features(read_set(which, arguments.size), arguments.cache) for which in (arguments.images, arguments.reference))
+    density, coverage = density_and_coverage(ours, theirs)
+    print(f"{len(ours)} images against {len(theirs)}: FID-768 {frechet_distance(ours, theirs):.4f}, ", end="")
+    print(f"density {density:.3f}, coverage {coverage:.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

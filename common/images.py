@@ -47,6 +47,41 @@ def read_rgb(path: Path) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({error})") from None
 
 
+def read_pictures(path: Path, size: int | None = None) -> Tensor:
+    """All pictures of a .npz (`images` (N, H, W, 3) or (N, H, W) uint8) or a folder, in order of name: (N, 3, H, W) uint8.
+
+    With a size, each is cut to its middle square and shrunk or enlarged to (size, size) with antialiasing.
+
+    Raises:
+        UserError: no such file or folder, nothing in it, something unreadable, or sizes that differ where none is given.
+    """
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+        arrays = [np.asarray(square(read_rgb(file), size)) for file in files]
+    elif path.is_file():
+        try:
+            with np.load(path) as content:
+                arrays = [np.asarray(square(Image.fromarray(image).convert("RGB"), size)) for image in content["images"]]
+        except (ValueError, KeyError, OSError, TypeError) as error:
+            raise UserError(f"{path}: not a .npz with images (N, H, W, 3) uint8 ({error})") from None
+    else:
+        raise UserError(f"{path}: no such file or folder")
+    if not arrays:
+        raise UserError(f"{path}: no pictures in it")
+    if len({array.shape for array in arrays}) > 1:
+        raise UserError(f"{path}: pictures of several sizes; give a size to bring them to")
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+
+def square(picture: Image.Image, size: int | None) -> Image.Image:
+    """The middle square of a picture at the given size; the picture itself where there is none."""
+    if size is None:
+        return picture
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
+
+
 def grid(images: Tensor, columns: int, *, gap: int = 2) -> Tensor:
     """Lay (N, 3, H, W) uint8 images out row by row on white: (3, rows (H + gap) + gap, columns (W + gap) + gap) uint8."""
     count, channels, height, width = images.shape

@@ -1,6 +1,7 @@
-"""Judge a folder of digits D_NNN.png: accuracy and, with --data, FID-768 against val and the nearest training image.
+"""Judge a folder of digits D_NNN.png: accuracy and, with --data, FID-768, density and coverage
+against val and the nearest training image.
 
-python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --reference runs/mnistm_val.npz
+python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --cache runs/features
 """
 import argparse
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from common.cli import command
 from common.digits import load_digits
-from common.fid import fid768, statistics
+from common.fid import density_and_coverage, features, frechet_distance
 from common.images import to_unit_range
 from common.rng import generator
 from p1_cond_ddpm import judge
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, help="MNIST-M's folder")
-    parser.add_argument("--reference", type=Path, help="where val's FID-768 statistics are kept between calls (.npz)")
+    parser.add_argument("--cache", type=Path, help="folder in which val's features for FID-768 are kept between calls")
     arguments = parser.parse_args(argv)
     images, labels = judge.read_folder(arguments.folder)
     print(f"own judge's accuracy {accuracy(images, labels, judge.OWN):.4f}")
@@ -51,9 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.data:
         return 0
     val = load_digits(arguments.data, "val.csv").images
-    reference = statistics(val.permute(0, 2, 3, 1).numpy(), arguments.reference)
-    ours = statistics(images.permute(0, 2, 3, 1).numpy())
-    print(f"FID-768 to {len(val)} val images {fid768().frechet(*ours, *reference):.4f}")
+    reference = features(val.permute(0, 2, 3, 1).numpy(), arguments.cache)
+    ours = features(images.permute(0, 2, 3, 1).numpy())
+    print(f"FID-768 to {len(val)} val images {frechet_distance(ours, reference):.4f}")
+    density, coverage = density_and_coverage(ours, reference)
+    print(f"density {density:.3f}, coverage {coverage:.3f}")
     training = load_digits(arguments.data, "train.csv").images
     drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
     for name, some in (("these", images), ("as many val", drawn)):

@@ -1,6 +1,6 @@
 """Quality and cost of many settings of the sampler, one CSV row each; what the CSV has is not measured again.
 
-python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --reference runs/mnistm_val.npz --out docs/p1_sweep.csv \\
+python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --cache runs/features --out docs/p1_sweep.csv \\
     --num-steps 8 10 15 --guidance-scale 1 2 3
 
 Every combination of the given values is measured on 1000 images: accuracy by our own judge (the course's never selects),
@@ -25,7 +25,7 @@ from common.cli import choose_device, command
 from common.config import from_json, to_json
 from common.diffusion import NoiseSchedule
 from common.digits import load_digits
-from common.fid import fid768, statistics
+from common.fid import features, frechet_distance
 from common.files import whole_file
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import accuracy
@@ -46,13 +46,13 @@ def passes_per_image(options: SampleOptions) -> int:
     return len(timesteps) + (options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
-def measure(drawn: Iterable[tuple[int, int, Tensor]], reference: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+def measure(drawn: Iterable[tuple[int, int, Tensor]], reference: np.ndarray) -> dict[str, float]:
     """The own judge's accuracy, FID-768 and the seconds of drawing (digit, number, image)s."""
     start = time.perf_counter()
     digits, _, pictures = zip(*drawn)
     seconds = time.perf_counter() - start
     images = torch.stack(pictures).cpu()
-    fid = fid768().frechet(*statistics(images.permute(0, 2, 3, 1).numpy()), *reference)
+    fid = frechet_distance(features(images.permute(0, 2, 3, 1).numpy()), reference)
     own = accuracy(images, torch.tensor(digits), judge.OWN)
     return {"own_judge": round(own, 4), "fid768": round(fid, 4), "seconds": round(seconds, 1)}
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = SampleOptions()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="MNIST-M's folder")
-    parser.add_argument("--reference", type=Path, help="where val's FID-768 statistics are kept between calls (.npz)")
+    parser.add_argument("--cache", type=Path, help="folder in which val's features for FID-768 are kept between calls")
     parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=1, help="not the graded images', which is 0 (default: 1)")
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = choose_device(arguments.device)
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
     val = load_digits(arguments.data, "val.csv").images
-    reference = statistics(val.permute(0, 2, 3, 1).numpy(), arguments.reference)
+    reference = features(val.permute(0, 2, 3, 1).numpy(), arguments.cache)
     rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
     names = [f.name for f in fields(SampleOptions)]
     for values in itertools.product(*(getattr(arguments, name) for name in names)):

@@ -1,12 +1,13 @@
-"""The report's figures of problem 2: eta, interpolation, number of steps, inversion.
+"""The report's figures of problem 2: eta, interpolation, number of steps, inversion, and a grid of faces.
 
-python3 -m p2_ddim.figures UNET_PT --noise-dir hw2_data/face/noise --out docs/figures
-python3 -m p2_ddim.figures checkpoints/NAME --size 64 --out docs/figures
+python3 -m p2_ddim.figures UNET_PT --noise-dir hw2_data/face/noise --out docs/figures      (without the grid)
+python3 -m p2_ddim.figures checkpoints/p2_celeba32.pt --sweep docs/p2_steps.csv --out docs/figures
 """
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,25 +19,15 @@ from common.config import check_range
 from common.diffusion import Denoiser
 from common.files import whole_file
 from common.images import grid, to_uint8
-from common.rng import per_sample_noise, step_seed
+from common.rng import step_seed
 from p2_ddim.interpolate import lerp, slerp
-from p2_ddim.sample import NUM_TIMESTEPS, invert_faces, read_noise, sample_faces, to_picture
+from p2_ddim.noise import seeded_noises
+from p2_ddim.sample import distance, invert_faces, read_noise, sample_faces, to_pictures
+from p2_ddim.sweep import MOST_STEPS, STEPS
 from p2_ddim.unet import for_inference, load_face_unet
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))  # of an interpolation
-STEPS = (10, 20, 50, 100, 250)
-MOST_STEPS = NUM_TIMESTEPS - 1  # what the others are compared with
-
-
-def pictures(x_0: Tensor) -> Tensor:
-    """Faces (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
-    return torch.stack([to_picture(image) for image in x_0.cpu()])
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    """Root of the mean squared difference of uint8 pictures, in grey levels."""
-    return (a.float() - b.float()).square().mean().sqrt().item()
 
 
 def lay_out(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> None:
@@ -54,7 +45,7 @@ def lay_out(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> No
 
 def draw_eta(denoise: Denoiser, x_T: Tensor) -> Figure:
     """A row for every eta, a column for every noise; each image's own seed at every eta."""
-    rows = torch.cat([pictures(sample_faces(denoise, x_T, eta=eta, seeds=[step_seed(0, i) for i in range(len(x_T))])) for eta in ETAS])
+    rows = torch.cat([to_pictures(sample_faces(denoise, x_T, eta=eta, seeds=[step_seed(0, i) for i in range(len(x_T))])) for eta in ETAS])
     figure = Figure(figsize=(1.5 * len(x_T) + 1, 1.5 * len(ETAS)), dpi=110, layout="constrained")
     lay_out(figure.subplots(), rows, len(x_T), [f"η = {eta:g}" for eta in ETAS])
     return figure
@@ -66,7 +57,7 @@ def draw_interpolation(denoise: Denoiser, z_0: Tensor, z_1: Tensor) -> Figure:
     above, below = figure.subplots(2, 1, height_ratios=(2.2, 1.5))
     ways: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"slerp": slerp, "linear": lerp}
     noises = {name: torch.cat([way(z_0, z_1, w) for w in WEIGHTS]) for name, way in ways.items()}
-    lay_out(above, torch.cat([pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways))
+    lay_out(above, torch.cat([to_pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways))
     for name, z in noises.items():
         below.plot(WEIGHTS, z.flatten(1).norm(dim=1).cpu() / z[0].numel() ** 0.5, marker="o", label=name)
     below.set_xlabel("α")
@@ -76,19 +67,23 @@ def draw_interpolation(denoise: Denoiser, z_0: Tensor, z_1: Tensor) -> Figure:
     return figure
 
 
-def draw_steps(denoise: Denoiser, x_T: Tensor) -> Figure:
-    """How far the result of few steps is from that of as many as there are."""
-    results = {steps: pictures(sample_faces(denoise, x_T, num_steps=steps)) for steps in (*STEPS, MOST_STEPS)}
-    figure = Figure(figsize=(1.5 * len(x_T) + 5, 1.3 * len(results)), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.5 * len(x_T) + 1, 4))
-    lay_out(left, torch.cat(list(results.values())), len(x_T), [f"{steps} steps" for steps in results])
-    right.plot(STEPS, [distance(results[steps], results[MOST_STEPS]) for steps in STEPS], marker="o")
-    right.set_xscale("log")
-    right.set_xticks(STEPS, STEPS)
-    right.set_xlabel("steps")
-    right.set_ylabel(f"distance to {MOST_STEPS} steps, grey levels")
-    right.set_ylim(bottom=0)
-    right.grid(alpha=0.3)
+def draw_steps(denoise: Denoiser, x_T: Tensor, sweep: pd.DataFrame) -> Figure:
+    """The same noises after few and many steps; beside them what `p2_ddim.sweep` measured, where it isn't empty."""
+    results = [to_pictures(sample_faces(denoise, x_T, num_steps=steps)) for steps in (*STEPS, MOST_STEPS)]
+    curves = {"distance": f"distance to {MOST_STEPS} steps, grey levels", "fid768": "FID-768"}
+    curves = {name: label for name, label in curves.items() if name in sweep}
+    figure = Figure(figsize=(1.5 * len(x_T) + 1 + 3.5 * len(curves), 1.3 * len(results)), dpi=110, layout="constrained")
+    left, *axes = figure.subplots(1, 1 + len(curves), squeeze=False, width_ratios=(1.5 * len(x_T) + 1, *[3.5] * len(curves)))[0]
+    lay_out(left, torch.cat(results), len(x_T), [f"{steps} steps" for steps in (*STEPS, MOST_STEPS)])
+    for axis, (name, label) in zip(axes, curves.items()):
+        axis.plot(sweep["steps"], sweep[name], marker="o")
+        axis.set_xscale("log")
+        axis.set_xticks(sweep["steps"], sweep["steps"])
+        axis.minorticks_off()
+        axis.set_xlabel("steps")
+        axis.set_title(label)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
     return figure
 
 
@@ -97,7 +92,7 @@ def draw_inversion(denoise: Denoiser, x_T: Tensor) -> Figure:
     x_0 = sample_faces(denoise, x_T).clamp(-1, 1)
     noises = invert_faces(denoise, x_0)
     again = sample_faces(denoise, noises)
-    rows = {"face": to_uint8(x_0.cpu()), "its noise": pictures(noises.clamp(-3, 3)), "face again": to_uint8(again.cpu())}
+    rows = {"face": to_uint8(x_0.cpu()), "its noise": to_pictures(noises.clamp(-3, 3)), "face again": to_uint8(again.cpu())}
     figure = Figure(figsize=(1.5 * len(x_T) + 1.5, 5.2), dpi=110, layout="constrained")
     axis = figure.subplots()
     lay_out(axis, torch.cat(list(rows.values())), len(x_T), list(rows))
@@ -105,10 +100,18 @@ def draw_inversion(denoise: Denoiser, x_T: Tensor) -> Figure:
     return figure
 
 
+def draw_grid(denoise: Denoiser, x_T: Tensor, *, columns: int) -> Figure:
+    """Faces after the homework's number of steps, none picked."""
+    faces, rows = to_pictures(sample_faces(denoise, x_T)), len(x_T) // columns
+    figure = Figure(figsize=(columns, rows), dpi=110, layout="constrained")
+    lay_out(figure.subplots(), faces, columns, [""] * rows)
+    return figure
+
+
 def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
-    """The first noises (count, 3, H, W) of a folder, or of seeds 0, 1, ... Raises UserError where there are too few."""
+    """The first noises (count, 3, H, W) of a folder, or from a seed. Raises UserError where there are too few."""
     if folder is None:
-        return per_sample_noise(range(count))(torch.empty(count, 3, size, size))
+        return seeded_noises(count, size)
     paths = sorted(folder.glob("*.pt"))[:count]
     if len(paths) < count:
         raise UserError(f"{folder}: {len(paths)} noise files (*.pt), but {count} are wanted")
@@ -120,8 +123,9 @@ def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("unet_pt", type=Path)
-    parser.add_argument("--noise-dir", type=Path, help="(default: noises from seeds)")
-    parser.add_argument("--size", type=int, default=64, help="side of noises from seeds (default: 64)")
+    parser.add_argument("--noise-dir", type=Path, help="(default: noises from a seed)")
+    parser.add_argument("--size", type=int, default=32, help="side of noises from a seed (default: 32)")
+    parser.add_argument("--sweep", type=Path, help="CSV of p2_ddim.sweep for the figure of steps")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
@@ -130,12 +134,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = for_inference(load_face_unet(arguments.unet_pt), device)
     x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
+    sweep = pd.read_csv(arguments.sweep) if arguments.sweep else pd.DataFrame()
     drawn = {
         "eta": draw_eta(model, x_T),
         "interpolation": draw_interpolation(model, x_T[:1], x_T[1:2]),
-        "steps": draw_steps(model, x_T),
+        "steps": draw_steps(model, x_T, sweep),
         "inversion": draw_inversion(model, x_T),
     }
+    if arguments.noise_dir is None:
+        drawn["grid"] = draw_grid(model, seeded_noises(64, arguments.size).to(device), columns=16)
     for name, figure in drawn.items():
         with whole_file(arguments.out / f"p2_{name}.png") as temporary:
             figure.savefig(temporary, format="png")

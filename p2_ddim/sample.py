@@ -69,6 +69,16 @@ def to_picture(x_0: Tensor) -> Tensor:
     return ((x_0 - low) / (high - low).clamp(min=1e-12) * 255 + 0.5).to(torch.uint8)
 
 
+def to_pictures(x_0: Tensor) -> Tensor:
+    """(N, 3, H, W) float images -> uint8 on the CPU, each as `to_picture` makes it."""
+    return torch.stack([to_picture(image) for image in x_0.cpu()])
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Root of the mean squared difference of uint8 pictures, in grey levels."""
+    return (a.float() - b.float()).square().mean().sqrt().item()
+
+
 def read_noise(path: Path) -> Tensor:
     """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
     noise = load_tensors(path)

@@ -5,18 +5,15 @@ python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights
 from common.cli import UserError, choose_device, command
 from common.config import option, parse_options, to_json
 from common.diffusion import NoiseSchedule, stratified_timesteps
-from common.images import read_rgb, to_unit_range
+from common.images import read_pictures, to_unit_range
 from common.rng import batch_at
 from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
 from p2_ddim.sample import NUM_TIMESTEPS
@@ -27,36 +24,6 @@ from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock
 class TrainOptions:
     size: int = option(64, "side of the training pictures", smallest=8)
     batch_size: int = option(64, "images per step and process", smallest=1)
-
-
-def load_faces(path: Path, size: int) -> Tensor:
-    """All pictures of a .npz (`images` (N, H, W, 3) uint8) or a folder, in order of name: (N, 3, size, size) uint8.
-
-    Each is cut to its middle square and shrunk or enlarged with antialiasing.
-
-    Raises:
-        UserError: no such file or folder, nothing in it, or something unreadable.
-    """
-    if path.is_dir():
-        pictures = [read_rgb(file) for file in sorted(path.iterdir()) if not file.name.startswith(".")]
-    elif path.is_file():
-        try:
-            with np.load(path) as content:
-                pictures = [Image.fromarray(image) for image in content["images"]]
-        except (ValueError, KeyError, OSError, TypeError) as error:
-            raise UserError(f"{path}: not a .npz with images (N, H, W, 3) uint8 ({error})") from None
-    else:
-        raise UserError(f"{path}: no such file or folder")
-    if not pictures:
-        raise UserError(f"{path}: no pictures in it")
-    return torch.from_numpy(np.stack([square(picture, size) for picture in pictures])).permute(0, 3, 1, 2).contiguous()
-
-
-def square(picture: Image.Image, size: int) -> np.ndarray:
-    """The middle square of an RGB picture at the given size: (size, size, 3) uint8."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return np.asarray(picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS))
 
 
 def start_as_identity(model: FaceUNet) -> FaceUNet:
@@ -90,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(width % 32 for width in config.widths) or train.size % 2 ** (len(config.widths) - 1):
         raise UserError(f"--widths {config.widths} --size {train.size}: give widths that 32 divides, and a size that halves between levels")
     device = choose_device(arguments.device)
-    images = load_faces(arguments.data, train.size).to(device)
+    images = read_pictures(arguments.data, train.size).to(device)
     torch.manual_seed(options.seed)
     model, schedule = start_as_identity(FaceUNet(config)).to(device), NoiseSchedule.linear(NUM_TIMESTEPS)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from common.cli import UserError
-from common.images import grid, read_rgb, to_uint8, to_unit_range, write_png
+from common.images import grid, read_pictures, read_rgb, to_uint8, to_unit_range, write_png
 
 
 def test_uint8_survives_the_unit_range():
@@ -80,3 +80,30 @@ def test_grid_lays_out_row_by_row():
     canvas = grid(images, 3, gap=1)
     assert canvas.shape == (3, 7, 10)
     assert canvas[0, 1, 1::3].tolist() == [0, 1, 2] and canvas[0, 4, 1::3].tolist() == [3, 4, 5] and canvas[0, 0, 0] == 255
+
+
+def test_both_forms_of_a_set_are_the_same_squares(tmp_path):
+    arrays = np.random.RandomState(0).randint(0, 256, (6, 20, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", images=arrays)
+    (tmp_path / "set").mkdir()
+    for number, array in enumerate(arrays):
+        Image.fromarray(array).save(tmp_path / "set" / f"{number}.png")
+    for name in ("set", "set.npz"):
+        assert read_pictures(tmp_path / name, 10).shape == (6, 3, 10, 10)
+        assert torch.equal(read_pictures(tmp_path / name), torch.from_numpy(arrays).permute(0, 3, 1, 2))
+        cut = read_pictures(tmp_path / name, 20)
+        assert torch.equal(cut, torch.from_numpy(arrays[:, :, 2:22]).permute(0, 3, 1, 2))
+    assert torch.equal(*(read_pictures(tmp_path / name, 10) for name in ("set", "set.npz")))
+    np.savez(tmp_path / "grey.npz", images=arrays[..., 0])
+    assert torch.equal(read_pictures(tmp_path / "grey.npz")[:, 2], torch.from_numpy(arrays[..., 0]))
+    Image.fromarray(arrays[0, :5]).save(tmp_path / "set" / "odd.png")
+    with pytest.raises(UserError, match="several sizes"):
+        read_pictures(tmp_path / "set")
+
+
+@pytest.mark.parametrize("content", [b"PK", None])
+def test_a_foreign_or_missing_set_is_named(tmp_path, content):
+    if content:
+        (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(UserError, match="bad.npz: (not a .npz|no such file)"):
+        read_pictures(tmp_path / "bad.npz")

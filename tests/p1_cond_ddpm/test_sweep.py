@@ -18,7 +18,7 @@ def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes
 
 def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder):
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
-    command = ["--data", str(digit_folder()), "--reference", str(tmp_path / "val.npz"), "--out", str(tmp_path / "sweep.csv")]
+    command = ["--data", str(digit_folder()), "--cache", str(tmp_path / "features"), "--out", str(tmp_path / "sweep.csv")]
     command += ["--weights", str(tmp_path / "w.pt"), "--per-digit", "1"]
     assert sweep.main([*command, "--num-steps", "1", "2"]) == 0
     before = pd.read_csv(tmp_path / "sweep.csv")

@@ -3,14 +3,14 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from p2_ddim import figures
+from p2_ddim import figures, noise, sample
 from p2_ddim.sample import sample_faces
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
 
 def test_distance_is_in_grey_levels():
     a = torch.full((1, 3, 2, 2), 10, dtype=torch.uint8)
-    assert figures.distance(a, a + 3) == pytest.approx(3)
+    assert sample.distance(a, a + 3) == pytest.approx(3)
 
 
 def test_every_figure_is_drawn(tmp_path, monkeypatch):
@@ -20,14 +20,13 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     config = FaceUNetConfig(widths=(32, 32), attention_levels=(), time_channels=16, embedding=16)
     torch.manual_seed(0)
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
-    (tmp_path / "noise").mkdir()
-    for number in range(4):
-        torch.save(torch.randn(1, 3, 32, 32), tmp_path / "noise" / f"{number}.pt")
+    assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
+    (tmp_path / "steps.csv").write_text("steps,distance,fid768\n1,9,0.5\n2,3,0.4\n")
     arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
-    for source in (["--noise-dir", str(tmp_path / "noise")], ["--size", "32"]):
+    for source in (["--noise-dir", str(tmp_path / "noise")], ["--sweep", str(tmp_path / "steps.csv")]):
         assert figures.main([*arguments, *source]) == 0
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["p2_eta.png", "p2_interpolation.png", "p2_inversion.png", "p2_steps.png"]
+    assert names == ["p2_eta.png", "p2_grid.png", "p2_interpolation.png", "p2_inversion.png", "p2_steps.png"]
     assert all(min(Image.open(tmp_path / "figures" / name).size) > 300 for name in names)
 
 

@@ -13,20 +13,9 @@ SMALL = ["--widths", "32", "64", "--attention-levels", "1", "--size", "16", "--b
 
 @pytest.fixture
 def faces(tmp_path):
-    """The same six pictures as a .npz and as a folder."""
-    images = np.random.RandomState(0).randint(0, 256, (6, 20, 24, 3), dtype=np.uint8)
-    np.savez(tmp_path / "faces.npz", images=images)
-    (tmp_path / "faces").mkdir()
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / "faces" / f"{number}.png")
+    """A folder with faces.npz, six pictures."""
+    np.savez(tmp_path / "faces.npz", images=np.random.RandomState(0).randint(0, 256, (6, 20, 24, 3), dtype=np.uint8))
     return tmp_path
-
-
-def test_both_forms_of_data_are_the_same_squares(faces):
-    first, second = (train.load_faces(faces / name, 10) for name in ("faces", "faces.npz"))
-    assert first.shape == (6, 3, 10, 10) and first.dtype == torch.uint8 and torch.equal(first, second)
-    whole = train.load_faces(faces / "faces.npz", 20)  # cut, not resized
-    assert torch.equal(whole, torch.from_numpy(np.load(faces / "faces.npz")["images"][:, :, 2:22]).permute(0, 3, 1, 2))
 
 
 def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
@@ -62,9 +51,3 @@ def test_bad_options_are_one_line(faces, capsys, option, value, words):
     command = ["--data", str(faces / "faces.npz"), "--run", str(faces / "run"), *SMALL, option, value]
     assert train.main(command) == 2
     assert words in capsys.readouterr().err and not (faces / "run").exists()
-
-
-def test_a_foreign_file_is_named(faces):
-    (faces / "bad.npz").write_bytes(b"PK")
-    with pytest.raises(train.UserError, match="bad.npz: not a .npz"):
-        train.load_faces(faces / "bad.npz", 8)

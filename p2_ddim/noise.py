@@ -1,0 +1,42 @@
+"""Starting noises for those who have none: NAME.pt, float32 tensors (1, 3, size, size), each from a seed of its own.
+
+python3 -m p2_ddim.noise NOISE_DIR --count 10 --size 32
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common.cli import command
+from common.config import check_range
+from common.files import whole_file
+from common.rng import per_sample_noise, step_seed
+
+
+def seeded_noises(count: int, size: int, *, seed: int = 0) -> Tensor:
+    """(count, 3, size, size) float32; row i depends on (seed, i) and the size alone."""
+    return per_sample_noise([step_seed(seed, i) for i in range(count)])(torch.empty(count, 3, size, size))
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("noise_dir", type=Path)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--size", type=int, default=32, help="side, a multiple of 32 (default: 32)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    check_range("--count", arguments.count, 1)
+    check_range("--size", arguments.size, 32)
+    check_range("--seed", arguments.seed, 0)
+    digits = max(2, len(str(arguments.count - 1)))
+    for i, noise in enumerate(seeded_noises(arguments.count, arguments.size, seed=arguments.seed)):
+        with whole_file(arguments.noise_dir / f"{i:0{digits}d}.pt") as temporary:
+            torch.save(noise[None].clone(), temporary)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

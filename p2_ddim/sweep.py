@@ -1,0 +1,84 @@
+"""Quality of a face network by number of DDIM steps, one CSV row each; what the CSV has is not measured again.
+
+python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:4000 --size 32 --cache runs/features --out docs/p2_steps.csv
+
+Faces of the same seeded noises at every number of steps: FID-768, density and coverage against the data brought to the
+network's size, the distance to the faces of as many steps as there are timesteps (root mean square of the first few), seconds.
+"""
+import argparse
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from common.cli import choose_device, command
+from common.config import check_range
+from common.fid import density_and_coverage, features, frechet_distance, read_set
+from common.files import whole_file
+from p2_ddim.noise import seeded_noises
+from p2_ddim.sample import NUM_TIMESTEPS, distance, sample_faces, to_pictures
+from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
+
+STEPS = (10, 20, 50, 100, 250)
+MOST_STEPS = NUM_TIMESTEPS - 1  # what the others are compared with
+COMPARED = 64  # faces, as that takes long
+
+
+def draw(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
+    """Faces of noises (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
+    device = next(model.parameters()).device
+    with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
+        batches = [sample_faces(model, batch.to(device), num_steps=steps, on_step=bar.update) for batch in noises.split(batch_size)]
+    return to_pictures(torch.cat(batches))
+
+
+@command
+@torch.inference_mode()
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("unet_pt", type=Path)
+    parser.add_argument("--data", required=True, help="real faces, PATH or PATH:FIRST:END (see common.fid)")
+    parser.add_argument("--size", type=int, default=32, help="side of the faces (default: 32)")
+    parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, help="folder in which the data's features are kept between calls")
+    parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    check_range("--size", arguments.size, 32)
+    check_range("--count", arguments.count, 2)
+    for steps in arguments.steps:
+        check_range("--steps", steps, 1, MOST_STEPS)
+    model = for_inference(load_face_unet(arguments.unet_pt), choose_device(arguments.device))
+    real = features(read_set(arguments.data, arguments.size), arguments.cache)
+    noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
+    rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
+    digest = hashlib.sha256(arguments.unet_pt.read_bytes()).hexdigest()[:8]
+    best: Tensor | None = None
+    for steps in arguments.steps:
+        row = {"weights": digest, "size": arguments.size, "seed": arguments.seed, "faces": len(noises), "real": len(real), "steps": steps}
+        if any(row.items() <= known.items() for known in rows):
+            continue
+        if best is None:
+            best = draw(model, noises[:COMPARED], MOST_STEPS)
+        start = time.perf_counter()
+        faces = draw(model, noises, steps)
+        row["seconds"] = round(time.perf_counter() - start, 1)
+        ours = features(faces.permute(0, 2, 3, 1).numpy())
+        density, coverage = density_and_coverage(ours, real)
+        quality = {"fid768": frechet_distance(ours, real), "density": density, "coverage": coverage}
+        rows.append({**row, **quality, "distance": distance(faces[: len(best)], best)})
+        with whole_file(arguments.out) as temporary:
+            pd.DataFrame(rows).round(4).to_csv(temporary, index=False)
+        print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,30 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from common.checkpoint import save_weights
+from p2_ddim import sweep
+from p2_ddim.unet import FaceUNet, FaceUNetConfig
+
+
+def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "MOST_STEPS", 6)
+    config = FaceUNetConfig(widths=(32, 32), attention_levels=(), time_channels=16, embedding=16)
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    np.savez(tmp_path / "real.npz", images=np.random.RandomState(0).randint(0, 256, (9, 40, 36, 3), dtype=np.uint8))
+    command = [str(tmp_path / "w.pt"), "--data", f"{tmp_path / 'real.npz'}:0:8", "--count", "3", "--out", str(tmp_path / "steps.csv")]
+    assert sweep.main([*command, "--steps", "3", "6"]) == 0
+    before = pd.read_csv(tmp_path / "steps.csv")
+    assert before["steps"].tolist() == [3, 6] and (before["fid768"] > 0).all() and before["coverage"].between(0, 1).all()
+    assert before["distance"][0] > before["distance"][1] == 0
+    assert sweep.main([*command, "--steps", "3", "2"]) == 0
+    after = pd.read_csv(tmp_path / "steps.csv")
+    assert after["steps"].tolist() == [3, 6, 2] and after["seconds"].tolist()[:2] == before["seconds"].tolist()
+
+
+@pytest.mark.parametrize("steps", ["0", "1000"])
+def test_impossible_steps_are_reported(tmp_path, capsys, steps):
+    assert sweep.main([str(tmp_path / "w.pt"), "--data", "none", "--out", str(tmp_path / "s.csv"), "--steps", steps]) == 2
+    assert "--steps" in capsys.readouterr().err
