@@ -109,8 +109,8 @@ def archive_images(folder: Path, path: Path) -> None:
 def code_files() -> Iterator[tuple[str, bytes]]:
     """The sources of all packages under src/, the README and the requirements."""
     for package in SOURCES:
-        for source in sorted((HERE / package).glob("*.py")):
-            yield f"src/{package}/{source.name}", source.read_bytes()
+        for source in sorted(path for path in (HERE / package).rglob("*") if path.suffix in (".py", ".txt")):
+            yield f"src/{source.relative_to(HERE).as_posix()}", source.read_bytes()
     yield "readme.md", (HERE / "README.md").read_bytes()
     yield "requirements.txt", (HERE / "requirements.txt").read_bytes()
 

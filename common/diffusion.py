@@ -22,7 +22,7 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> "NoiseSchedule":
-        """beta rises linearly. Source: Ho et al. 2020 (DDPM), section 4."""
+        """beta rises linearly, between the same bounds for any number of timesteps. Source: Ho et al. 2020 (DDPM), section 4."""
         betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
         return cls(torch.cumprod(1 - betas, dim=0))
 

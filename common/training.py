@@ -51,8 +51,10 @@ Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]
 
 
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
-    """The options that every training command has; `data` is the help text of --data."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The options that every training command has; `data` is the help text of --data. @FILE stands for the arguments in it, one a line."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
+    )
     parser.add_argument("--data", type=Path, required=True, help=data)
     parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
     parser.add_argument("--device", default="auto")
@@ -94,8 +96,16 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path, *, settings: Mapping[str, Any] | None = None) -> nn.Module:
-    """Train `module` in place and return its averaged copy.
+def fit(
+    loss: Loss,
+    module: nn.Module,
+    options: FitOptions,
+    run: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    on_save: Callable[[nn.Module], object] = lambda ema: None,
+) -> nn.Module:
+    """Train `module` in place and return its averaged copy, with which `on_save` is called whenever the state is saved.
 
     `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them) and state.pt; where
     it holds a state of the same options and settings (JSON values: what else the result depends on), training goes on from
@@ -145,6 +155,8 @@ def fit(loss: Loss, module: nn.Module, options: FitOptions, run: Path, *, settin
             sums = {}
         if (done % options.save_every == 0 or done == options.steps) and is_main_process():
             save_tensors(run / "state.pt", {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}})
+            on_save(ema.module)
+            clock = time.perf_counter()
     if world > 1:
         dist.barrier()  # nobody leaves while the first process still writes
         dist.destroy_process_group()

@@ -1,14 +1,19 @@
-"""Digits from problem 1's network: the graded 1000 images.
+"""Digits from problem 1's network.
 
-python3 -m p1_cond_ddpm.sample OUT_DIR      (hw2_1.sh)
+python3 -m p1_cond_ddpm.sample OUT_DIR                                      the graded 1000 images (hw2_1.sh)
+python3 -m p1_cond_ddpm.sample OUT_DIR --count 10000 --labels none          numbered images without labels
 
-Image NNN of digit D becomes OUT_DIR/D_NNN.png; its noise is drawn from the seed of (--seed, D, NNN), so it is the same
-whatever else is sampled with it.
+Image NNN of digit D becomes OUT_DIR/D_NNN.png. With --count, images become OUT_DIR/00001.png and so on, those that are there
+already are kept, and --labels says which digits they show. An image's noise is drawn from the seed of (--seed, D, NNN) or
+(--seed, number), so it is the same whatever else is sampled with it.
 """
 import argparse
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,10 +21,13 @@ from tqdm import tqdm
 
 from common.checkpoint import load_network
 from common.cli import UserError, autocast, choose_device, command
-from common.config import check_range, option, parse_options
-from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, last, trailing_timesteps
+from common.config import check_range, option, parse_options, to_json
+from common.diffusion import Step, ddim, dpm_solver_pp_2m, last, trailing_timesteps
+from common.digits import NO_LABEL, SIZE
+from common.download import sha256
+from common.files import whole_file
 from common.images import to_uint8, write_png
-from common.rng import per_sample_noise, step_seed
+from common.rng import RandnLike, per_sample_noise, step_seed
 from p1_cond_ddpm.loss import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
@@ -46,37 +54,79 @@ class SampleOptions:
             raise UserError(str(error)) from None
 
 
+def sampler_steps(model: UNet, labels: Tensor, x_T: Tensor, randn_like: RandnLike, options: SampleOptions) -> Iterator[Step]:
+    """Every step of the chosen sampler from x_T (B, C, H, W), for labels (B,) int64; num_classes is the label of none."""
+    schedule, null_label = model.config.noise_schedule(), model.config.num_classes
+    denoise = guided(model, schedule, labels, scale=options.guidance_scale, null_label=null_label, interval=options.guidance_interval)
+    timesteps = options.timesteps(len(schedule))
+    if options.sampler == "dpm":
+        return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, clip_x_0=True)
+    eta = 1.0 if options.sampler == "ddpm" else 0.0
+    return ddim(denoise, x_T, schedule, timesteps, eta=eta, clip_x_0=True, randn_like=randn_like)
+
+
+def starting_noise(model: UNet, seeds: Sequence[int], device: torch.device) -> tuple[Tensor, RandnLike]:
+    """x_T (B, C, 28, 28), and where further noise comes from."""
+    randn_like = per_sample_noise(seeds)
+    return randn_like(torch.empty(len(seeds), model.config.image_channels, SIZE, SIZE, device=device)), randn_like
+
+
 @torch.inference_mode()
 def sample_digits(
     model: UNet, labels: Tensor, seeds: Sequence[int], options: SampleOptions, on_step: Callable[[int], object] = lambda images: None
 ) -> Tensor:
     """One image per label (B,) int64 and seed: (B, 3, 28, 28) uint8 on the labels' device. `on_step` gets B after every step."""
-    device, schedule = labels.device, NoiseSchedule.cosine()
-    randn_like = per_sample_noise(seeds)
-    null_label, interval = model.config.num_classes, options.guidance_interval
-    denoise = guided(model, schedule, labels, scale=options.guidance_scale, null_label=null_label, interval=interval)
-    x_T = randn_like(torch.empty(len(labels), model.config.image_channels, 28, 28, device=device))
-    timesteps = options.timesteps(len(schedule))
-    if options.sampler == "dpm":
-        steps = dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, clip_x_0=True)
-    else:
-        eta = 1.0 if options.sampler == "ddpm" else 0.0
-        steps = ddim(denoise, x_T, schedule, timesteps, eta=eta, clip_x_0=True, randn_like=randn_like)
-    with autocast(device, options.precision):
-        return to_uint8(last(steps, on_step).x)
+    x_T, randn_like = starting_noise(model, seeds, labels.device)
+    with autocast(labels.device, options.precision):
+        return to_uint8(last(sampler_steps(model, labels, x_T, randn_like, options), on_step).x)
+
+
+class Wanted(NamedTuple):
+    """An image to be sampled."""
+
+    name: str
+    label: int
+    seed: int
+
+
+def digits_by_number(per_digit: int, seed: int) -> list[Wanted]:
+    """D_NNN.png for the numbers 1 to per_digit of each digit D."""
+    return [Wanted(f"{d}_{n:03d}.png", d, step_seed(seed, d, n)) for d in range(10) for n in range(1, per_digit + 1)]
+
+
+def numbered(count: int, labels: Sequence[int], seed: int) -> list[Wanted]:
+    """00001.png and so on, whose labels go round."""
+    return [Wanted(f"{n:05d}.png", labels[(n - 1) % len(labels)], step_seed(seed, n)) for n in range(1, count + 1)]
 
 
 def draw_digits(
-    model: UNet, options: SampleOptions, *, per_digit: int, seed: int, batch_size: int, device: torch.device
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (digit, number from 1, (3, 28, 28) uint8 image) of `per_digit` images of each digit, with a progress bar."""
-    wanted = [(digit, number) for digit in range(10) for number in range(1, per_digit + 1)]
+    model: UNet, options: SampleOptions, wanted: Sequence[Wanted], *, batch_size: int, device: torch.device
+) -> Iterator[tuple[Wanted, Tensor]]:
+    """Yield every wanted image, (3, 28, 28) uint8, in order, with a progress bar."""
     with tqdm(total=len(wanted) * options.num_steps, unit="step", desc=options.sampler.upper()) as bar:
         for start in range(0, len(wanted), batch_size):
             batch = wanted[start : start + batch_size]
-            labels = torch.tensor([digit for digit, _ in batch], device=device)
-            images = sample_digits(model, labels, [step_seed(seed, *one) for one in batch], options, bar.update)
-            yield from ((digit, number, image) for (digit, number), image in zip(batch, images))
+            labels = torch.tensor([one.label for one in batch], device=device)
+            yield from zip(batch, sample_digits(model, labels, [one.seed for one in batch], options, bar.update))
+
+
+def still_wanted(folder: Path, wanted: list[Wanted], how: dict[str, Any]) -> list[Wanted]:
+    """What a folder of numbered images lacks. Raises UserError where it has images, but not sampled in this way."""
+    note, left = folder / ".sampling.json", [one for one in wanted if not (folder / one.name).is_file()]
+    if len(left) < len(wanted) and not (note.is_file() and json.loads(note.read_text()) == how):
+        raise UserError(f"{folder}: holds images of other weights or options; give the same ones, or another folder")
+    with whole_file(note) as temporary:
+        temporary.write_text(json.dumps(how))
+    return left
+
+
+def parse_labels(text: str) -> list[int]:
+    """'none' or a row of digits -> labels. Raises UserError for anything else."""
+    if text == "none":
+        return [NO_LABEL]
+    if not re.fullmatch("[0-9]+", text):
+        raise UserError(f"--labels {text}: give none, or digits such as 0123456789, which go round")
+    return [int(digit) for digit in text]
 
 
 @command
@@ -85,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
     parser.add_argument("--per-digit", type=int, default=100, help="images per digit (default: 100)")
+    parser.add_argument("--count", type=int, help="numbered images instead")
+    parser.add_argument("--labels", default="0123456789", help="of numbered images: none, or digits that go round (default: 0123456789)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
     parser.add_argument("--device", default="auto")
@@ -96,10 +148,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--guidance-interval: give two timesteps, the first and the last, not {len(options.guidance_interval)}")
     device = choose_device(arguments.device)
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
+    if arguments.count is None:
+        wanted = digits_by_number(arguments.per_digit, arguments.seed)
+    else:
+        check_range("--count", arguments.count, 1, 99_999)
+        how = {"weights": sha256(arguments.weights), "labels": arguments.labels, "seed": arguments.seed, **to_json(options)}
+        wanted = still_wanted(arguments.out_dir, numbered(arguments.count, parse_labels(arguments.labels), arguments.seed), how)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
-    drawing = {"per_digit": arguments.per_digit, "seed": arguments.seed, "batch_size": arguments.batch_size}
-    for digit, number, image in draw_digits(model, options, device=device, **drawing):
-        write_png(arguments.out_dir / f"{digit}_{number:03d}.png", image)
+    for one, image in draw_digits(model, options, wanted, batch_size=arguments.batch_size, device=device):
+        write_png(arguments.out_dir / one.name, image)
     return 0
 
 

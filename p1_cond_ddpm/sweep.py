@@ -23,13 +23,12 @@ from torch import Tensor
 from common.checkpoint import load_network
 from common.cli import choose_device, command
 from common.config import from_json, to_json
-from common.diffusion import NoiseSchedule
 from common.digits import load_digits
 from common.fid import features, frechet_distance
 from common.files import whole_file
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import accuracy
-from p1_cond_ddpm.sample import SAMPLERS, WEIGHTS, SampleOptions, draw_digits
+from p1_cond_ddpm.sample import SAMPLERS, WEIGHTS, SampleOptions, Wanted, digits_by_number, draw_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
@@ -39,21 +38,21 @@ def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     return {"weights": digest, **to_json(options), "guidance_interval": "{}-{}".format(*options.guidance_interval)}
 
 
-def passes_per_image(options: SampleOptions) -> int:
+def passes_per_image(options: SampleOptions, num_timesteps: int) -> int:
     """Passes through the network: two where guidance is on, else one."""
     first, last = options.guidance_interval
-    timesteps = options.timesteps(len(NoiseSchedule.cosine()))
+    timesteps = options.timesteps(num_timesteps)
     return len(timesteps) + (options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
-def measure(drawn: Iterable[tuple[int, int, Tensor]], reference: np.ndarray) -> dict[str, float]:
-    """The own judge's accuracy, FID-768 and the seconds of drawing (digit, number, image)s."""
+def measure(drawn: Iterable[tuple[Wanted, Tensor]], reference: np.ndarray) -> dict[str, float]:
+    """The own judge's accuracy, FID-768 and the seconds of drawing."""
     start = time.perf_counter()
-    digits, _, pictures = zip(*drawn)
+    wanted, pictures = zip(*drawn)
     seconds = time.perf_counter() - start
     images = torch.stack(pictures).cpu()
     fid = frechet_distance(features(images.permute(0, 2, 3, 1).numpy()), reference)
-    own = accuracy(images, torch.tensor(digits), judge.OWN)
+    own = accuracy(images, torch.tensor([one.label for one in wanted]), judge.OWN)
     return {"own_judge": round(own, 4), "fid768": round(fid, 4), "seconds": round(seconds, 1)}
 
 
@@ -87,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         row = {**as_row(arguments.weights, options), "seed": arguments.seed, "images": 10 * arguments.per_digit}
         if any(row.items() <= known.items() for known in rows):
             continue
-        drawn = draw_digits(model, options, per_digit=arguments.per_digit, seed=arguments.seed, batch_size=100, device=device)
-        rows.append({**row, "passes": passes_per_image(options), **measure(drawn, reference)})
+        drawn = draw_digits(model, options, digits_by_number(arguments.per_digit, arguments.seed), batch_size=100, device=device)
+        rows.append({**row, "passes": passes_per_image(options, model.config.num_timesteps), **measure(drawn, reference)})
         with whole_file(arguments.out) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False)
         print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)

@@ -1,6 +1,7 @@
-"""Train problem 1's network on one digit data set.
+"""Train problem 1's network on one digit data set, with a preview of 8 x 8 digits whenever the state is saved.
 
 python3 -m p1_cond_ddpm.train --data hw2_data/digits/mnistm --run runs/p1
+python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnist.npz --run runs/mnist
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 from common.checkpoint import load_network, save_weights
 from common.cli import UserError, choose_device, command
 from common.config import option, parse_options, to_json
-from common.diffusion import NoiseSchedule
-from common.digits import load_digits
-from common.images import to_unit_range
+from common.digits import NO_LABEL, load_training_digits
+from common.images import grid, to_unit_range, write_png
 from common.rng import batch_at
 from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
 from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.sample import SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
+
+PREVIEW = 8  # digits on each side
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class TrainOptions:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = training_parser(__doc__, data="folder with data/*.png and train.csv")
+    parser = training_parser(__doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures")
     parser.add_argument("--init", type=Path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
     device = choose_device(arguments.device)
 
-    digits = load_digits(arguments.data, "train.csv")
+    digits = load_training_digits(arguments.data)
     images, labels = digits.images.to(device), digits.labels.to(device)
     torch.manual_seed(options.seed)
     model = UNet(config)
@@ -42,15 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = load_network(arguments.init, UNet, UNetConfig).train().requires_grad_(True)
         if model.config != config:
             raise UserError(f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones")
-    schedule = NoiseSchedule.cosine()
+    schedule = config.noise_schedule()
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)
         x_0 = to_unit_range(images[rows])
         return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
 
+    def preview(ema: nn.Module) -> None:
+        shown = torch.arange(PREVIEW**2) % 10 if (labels != NO_LABEL).any() else torch.full((PREVIEW**2,), NO_LABEL)
+        scale = SampleOptions().guidance_scale if train.label_dropout < 1 and NO_LABEL not in shown else 1.0
+        pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), SampleOptions(guidance_scale=scale, precision=options.precision))
+        write_png(arguments.run / "preview.png", grid(pictures.cpu(), PREVIEW))
+
     settings = {"train": to_json(train), "network": to_json(config)}
-    ema = fit(loss, model.to(device), options, arguments.run, settings=settings)
+    ema = fit(loss, model.to(device), options, arguments.run, settings=settings, on_save=preview)
     if is_main_process():
         save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     return 0

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.config import option
+from common.diffusion import NoiseSchedule
+
+SCHEDULES = {"cosine": NoiseSchedule.cosine, "linear": NoiseSchedule.linear}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class UNetConfig:
     middle_blocks: int = option(2, "residual blocks at the coarsest resolution between the two ways")
     embedding: int = option(256, "channels of the time and class embedding")
     heads: int = option(4, "attention heads, at the coarsest resolution")
+    schedule: str = option("cosine", "noise levels that the timesteps stand for", choices=tuple(SCHEDULES))
+    num_timesteps: int = option(1000, "timesteps", smallest=2)
+
+    def noise_schedule(self) -> NoiseSchedule:
+        return SCHEDULES[self.schedule](self.num_timesteps)
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:

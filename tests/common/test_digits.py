@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from common.cli import UserError
-from common.digits import load_digits
+from common.digits import NO_LABEL, load_digits, load_training_digits
 
 
 def test_load_digits(digit_folder):
@@ -36,3 +37,19 @@ def test_bad_tables_are_a_users_error(digit_folder, content, message):
 def test_missing_set_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match="get_dataset"):
         load_digits(tmp_path, "train.csv")
+
+
+def test_training_digits_in_three_forms(tmp_path, digit_folder):
+    folder = digit_folder()
+    whole = load_digits(folder, "train.csv")
+    assert torch.equal(load_training_digits(folder).images, whole.images)
+    pictures = load_training_digits(folder / "data")
+    assert torch.equal(pictures.images, whole.images) and set(pictures.labels.tolist()) == {NO_LABEL}
+    arrays = whole.images.permute(0, 2, 3, 1).numpy()
+    split = np.where(np.arange(len(arrays)) % 4, "train", "val")
+    np.savez(tmp_path / "set.npz", images=arrays, labels=whole.labels.numpy(), split=split)
+    part = load_training_digits(tmp_path / "set.npz")
+    assert torch.equal(part.images, whole.images[split == "train"]) and torch.equal(part.labels, whole.labels[split == "train"])
+    np.savez(tmp_path / "bad.npz", images=arrays, labels=whole.labels.numpy()[1:])
+    with pytest.raises(UserError, match="one digit per image"):
+        load_training_digits(tmp_path / "bad.npz")

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from common.checkpoint import save_weights
+from common.checkpoint import load_weights, save_weights
 from p1_cond_ddpm import sample, train
 from p1_cond_ddpm.unet import UNet
 from tests.conftest import assert_one_line_error
@@ -17,7 +19,7 @@ def weights(tmp_path):
 
 
 def images(folder):
-    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.iterdir())}
+    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("[0-9]*.png"))}
 
 
 @pytest.mark.parametrize("sampler", sample.SAMPLERS)
@@ -47,6 +49,50 @@ def test_training_writes_weights_that_sample_reads(tmp_path, digit_folder):
     assert train.main(command) == 0
     assert sample.main([str(tmp_path / "out"), "--weights", str(run / "weights.pt"), "--num-steps", "1", "--per-digit", "1"]) == 0
     assert len(images(tmp_path / "out")) == 10
+
+
+def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, digit_folder):
+    small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16"]
+    small += ["--schedule", "linear", "--num-timesteps", "20"]
+    for every in ("1", "2"):
+        command = ["--data", str(digit_folder(every)), "--run", str(tmp_path / every), "--steps", "2", "--batch-size", "4"]
+        assert train.main([*command, *small, "--save-every", every]) == 0
+    assert Image.open(tmp_path / "1" / "preview.png").size == (242, 242)
+    first, second = (load_weights(tmp_path / every / "weights.pt") for every in ("1", "2"))
+    assert all(torch.equal(value, second.state_dict[name]) for name, value in first.state_dict.items())
+    assert first.config["schedule"] == "linear" and first.config["num_timesteps"] == 20
+
+
+@pytest.mark.parametrize("preset", sorted((Path(train.__file__).parent / "presets").iterdir()), ids=lambda path: path.stem)
+def test_presets_are_command_lines(tmp_path, preset):
+    np.savez(tmp_path / "set.npz", images=np.random.RandomState(0).randint(0, 256, (9, 28, 28), dtype=np.uint8), labels=np.arange(9))
+    small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16", "--steps", "1", "--batch-size", "4"]
+    assert train.main([f"@{preset}", "--data", str(tmp_path / "set.npz"), "--run", str(tmp_path / "run"), *small]) == 0
+    assert load_weights(tmp_path / "run" / "weights.pt").metadata["fit"]["ema_decay"] == 0.999
+
+
+def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
+    command = [str(tmp_path / "out"), "--weights", str(weights), "--num-steps", "2", "--labels", "47", "--batch-size", "2"]
+    assert sample.main([*command, "--count", "5"]) == 0
+    whole = images(tmp_path / "out")
+    assert list(whole) == [f"{n:05d}.png" for n in range(1, 6)]
+    for name in ("00002.png", "00005.png"):
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / "00001.png").write_bytes(b"kept")
+    assert sample.main([*command, "--count", "5"]) == 0
+    assert (tmp_path / "out" / "00001.png").read_bytes() == b"kept"
+    again = np.asarray(Image.open(tmp_path / "out" / "00005.png")).astype(int)
+    assert np.abs(again - whole["00005.png"]).max() <= 1
+    assert sample.main([*command, "--count", "5", "--seed", "1"]) == 2
+    assert "other weights or options" in capsys.readouterr().err
+    assert sample.main([str(tmp_path / "new"), "--weights", str(weights), "--count", "5", "--labels", "x"]) == 2
+    assert "--labels x" in capsys.readouterr().err
+
+
+def test_labels_choose_the_digits(tmp_path):
+    wanted = sample.numbered(5, sample.parse_labels("31"), seed=0)
+    assert [one.label for one in wanted] == [3, 1, 3, 1, 3] and len({one.seed for one in wanted}) == 5
+    assert {one.label for one in sample.numbered(5, sample.parse_labels("none"), seed=0)} == {UNet(SMALL).config.num_classes}
 
 
 def test_script_runs_from_anywhere(script, tmp_path, weights):

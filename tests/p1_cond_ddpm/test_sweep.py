@@ -13,7 +13,7 @@ from tests.p1_cond_ddpm.test_unet import SMALL, randomised
     [(2.0, (0, 999), 20), (2.0, (100, 498), 13), (1.0, (0, 999), 10)],  # ten steps, at 99, 199, ..., 999
 )
 def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes):
-    assert sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval)) == passes
+    assert sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval), 1000) == passes
 
 
 def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder):

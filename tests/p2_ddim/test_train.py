@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from common.diffusion import NoiseSchedule
 from p2_ddim import sample, train

@@ -1,0 +1,32 @@
+"""MNIST's training set as a file that training reads, by torchvision's downloader.
+
+python3 -m common.mnist mnist.npz
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets import MNIST
+
+from common.cli import UserError, command
+from common.files import whole_file
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help=".npz of images (60000, 28, 28) uint8 and labels")
+    parser.add_argument("--download", type=Path, help="where torchvision keeps its files (default: beside it)")
+    arguments = parser.parse_args(argv)
+    try:
+        digits = MNIST(str(arguments.download or arguments.out.parent), train=True, download=True)
+    except RuntimeError as error:  # torchvision has tried all its mirrors
+        raise UserError(f"MNIST can't be downloaded ({error}); a folder of its pictures will do for training, too") from None
+    with whole_file(arguments.out) as temporary, open(temporary, "wb") as file:
+        np.savez(file, images=digits.data.numpy(), labels=digits.targets.numpy())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

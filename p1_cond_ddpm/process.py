@@ -1,0 +1,81 @@
+"""The reverse process as a picture: a row for every image, a column for every instant, from noise to digit.
+
+python3 -m p1_cond_ddpm.process docs/figures/p1_mnist_ddpm.png --weights checkpoints/p1_mnist.pt --labels none \\
+    --sampler ddpm --num-steps 1000 --guidance-scale 1
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from common.checkpoint import load_network
+from common.cli import autocast, choose_device, command
+from common.config import check_range, parse_options
+from common.files import whole_file
+from common.images import grid, to_uint8
+from common.rng import step_seed
+from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, parse_labels, sampler_steps, starting_noise
+from p1_cond_ddpm.unet import UNet, UNetConfig
+
+ENLARGED = 5  # times
+
+
+def instants(num_timesteps: int, parts: int) -> list[int]:
+    """Timesteps that are left to do, from all to none, in equal parts."""
+    return [round(num_timesteps * (parts - i) / parts) for i in range(parts + 1)]
+
+
+@torch.inference_mode()
+def reverse_process(model: UNet, labels: Tensor, seeds: Sequence[int], options: SampleOptions, *, parts: int) -> Tensor:
+    """x at `instants`, or at the sampler's nearest timesteps: (B, parts + 1, 3, 28, 28) uint8 on the CPU, for labels (B,)."""
+    num_timesteps = model.config.num_timesteps
+    x_T, randn_like = starting_noise(model, seeds, labels.device)
+    with autocast(labels.device, options.precision):
+        steps = list(sampler_steps(model, labels, x_T, randn_like, options))
+    left = [num_timesteps, *(step.t + 1 for step in steps[1:]), 0]  # timesteps, before every step and at the end
+    states = [x_T, *(step.x for step in steps)]
+    nearest = [min(range(len(left)), key=lambda i: abs(left[i] - instant)) for instant in instants(num_timesteps, parts)]
+    return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu()
+
+
+def draw_process(pictures: Tensor, num_timesteps: int, path: Path) -> None:
+    """(B, instants, 3, H, W) uint8 pictures, enlarged, with the instants below."""
+    columns = pictures.shape[1]
+    laid_out = torch.nn.functional.interpolate(grid(pictures.flatten(0, 1), columns)[None], scale_factor=ENLARGED, mode="nearest")[0]
+    height, width = laid_out.shape[1:]
+    figure = Figure(figsize=(width / 100, height / 100 + 0.3), dpi=100)
+    figure.figimage(laid_out.permute(1, 2, 0).numpy(), 0, 30)
+    for number, t in enumerate(instants(num_timesteps, columns - 1)):
+        figure.text((number + 0.5) / columns, 8 / (height + 30), f"t = {t}", ha="center")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the picture to write")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
+    parser.add_argument("--count", type=int, default=8, help="images (default: 8)")
+    parser.add_argument("--parts", type=int, default=7, help="equal parts of the timesteps (default: 7)")
+    parser.add_argument("--labels", default="0123456789", help="none, or digits that go round (default: 0123456789)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    arguments, options = parse_options(parser, argv, SampleOptions)
+    for name in ("count", "parts"):
+        check_range(f"--{name}", getattr(arguments, name), 1, 100)
+    device = choose_device(arguments.device)
+    model = load_network(arguments.weights, UNet, UNetConfig).to(device)
+    labels = parse_labels(arguments.labels)
+    shown = torch.tensor([labels[i % len(labels)] for i in range(arguments.count)], device=device)
+    seeds = [step_seed(arguments.seed, i) for i in range(arguments.count)]
+    pictures = reverse_process(model, shown, seeds, options, parts=arguments.parts)
+    draw_process(pictures, model.config.num_timesteps, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

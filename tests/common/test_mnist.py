@@ -1,0 +1,31 @@
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from common.digits import load_training_digits
+
+pytest.importorskip("torchvision", reason="the current environment has no torchvision")
+from common import mnist  # noqa: E402
+
+
+def test_torchvisions_files_become_a_training_set(tmp_path):
+    images, labels = np.random.RandomState(0).randint(0, 256, (7, 28, 28), dtype=np.uint8), np.arange(7, dtype=np.uint8)
+    raw = tmp_path / "kept" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):  # as downloaded before
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 0x803, *images.shape) + images.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, len(labels)) + labels.tobytes())
+    assert mnist.main([str(tmp_path / "mnist.npz"), "--download", str(tmp_path / "kept")]) == 0
+    digits = load_training_digits(tmp_path / "mnist.npz")
+    assert digits.labels.tolist() == list(range(7)) and torch.equal(digits.images[:, 1], torch.from_numpy(images))
+
+
+def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr(mnist, "MNIST", refuse)
+    assert mnist.main([str(tmp_path / "mnist.npz")]) == 2
+    assert "can't be downloaded" in capsys.readouterr().err and not (tmp_path / "mnist.npz").exists()
