@@ -1,9 +1,11 @@
 """uint8 pictures and [-1, 1] tensors, PNG files, grids."""
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from common.cli import UserError
@@ -20,11 +22,14 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def write_png(path: Path, image: Tensor) -> None:
-    """Write a (3, H, W) uint8 tensor as an RGB PNG, whole or not at all."""
+def write_png(path: Path, image: Tensor, text: Mapping[str, str] | None = None) -> None:
+    """Write a (3, H, W) uint8 tensor as an RGB PNG, whole or not at all, with text chunks."""
     array = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    chunks = PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_text(key, value)
     with whole_file(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG")
+        Image.fromarray(array).save(temporary, format="PNG", pnginfo=chunks)
 
 
 def read_rgb(path: Path) -> Image.Image:

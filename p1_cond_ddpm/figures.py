@@ -1,4 +1,4 @@
-"""The report's figures of problem 1: the 10 x 10 grid, the reverse process of the first 0, quality against settings.
+"""The report's figures of problem 1: architecture, 10 x 10 grid, reverse process of the first 0, quality against settings.
 
 python3 -m p1_cond_ddpm.figures OUT_DIR --out docs/figures --sweep docs/p1_sweep.csv      (OUT_DIR from hw2_1.sh)
 """
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from common.checkpoint import load_network
 from common.cli import choose_device, command
-from common.files import whole_file
-from common.images import grid, write_png
+from common.figures import save_figure, save_picture
+from common.images import grid
+from p1_cond_ddpm.architecture import draw_architecture
 from p1_cond_ddpm.judge import read_folder
 from p1_cond_ddpm.process import draw_process, reverse_process
 from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, digits_by_number
@@ -31,7 +32,7 @@ def digit_grid(folder: Path) -> Tensor:
     return grid(first, 10)
 
 
-def draw_sweep(table: pd.DataFrame, weights: Path, path: Path) -> None:
+def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
     """Accuracy and FID-768 against guidance scale and against steps, the other settings at the graded images' (sweep.py)."""
     default = as_row(weights, SampleOptions())
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
@@ -46,8 +47,7 @@ def draw_sweep(table: pd.DataFrame, weights: Path, path: Path) -> None:
             if column == 0:
                 axis.set_ylabel(label)
         axes[1, column].set_xlabel(title)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 @command
@@ -59,16 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
-    picture = torch.nn.functional.interpolate(digit_grid(arguments.folder)[None], scale_factor=2, mode="nearest")[0]
-    write_png(arguments.out / "p1_grid.png", picture)
+    weights = [arguments.weights]
+    save_picture(digit_grid(arguments.folder), arguments.out / "p1_grid.png", weights, enlarged=2)
     device = choose_device(arguments.device)
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
     ddpm = SampleOptions(sampler="ddpm", num_steps=model.config.num_timesteps, precision="float32")
     (first, *_) = digits_by_number(1, seed=0)
     pictures = reverse_process(model, torch.tensor([first.label], device=device), [first.seed], ddpm, parts=PARTS)
-    draw_process(pictures, model.config.num_timesteps, arguments.out / "p1_process.png")
+    save_figure(draw_process(pictures, model.config.num_timesteps), arguments.out / "p1_process.png", weights)
+    save_figure(draw_architecture(model), arguments.out / "p1_architecture.png", weights)
     if arguments.sweep:
-        draw_sweep(pd.read_csv(arguments.sweep, dtype={"weights": str}), arguments.weights, arguments.out / "p1_sweep.png")
+        table = pd.read_csv(arguments.sweep, dtype={"weights": str})
+        save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.png", weights)
     return 0
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.checkpoint import load_network
 from common.cli import autocast, choose_device, command
 from common.config import check_range, parse_options
-from common.files import whole_file
+from common.figures import save_figure
 from common.images import grid, to_uint8
 from common.rng import step_seed
 from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, parse_labels, sampler_steps, starting_noise
@@ -41,7 +41,7 @@ def reverse_process(model: UNet, labels: Tensor, seeds: Sequence[int], options: 
     return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu()
 
 
-def draw_process(pictures: Tensor, num_timesteps: int, path: Path) -> None:
+def draw_process(pictures: Tensor, num_timesteps: int) -> Figure:
     """(B, instants, 3, H, W) uint8 pictures, enlarged, with the instants below."""
     columns = pictures.shape[1]
     laid_out = torch.nn.functional.interpolate(grid(pictures.flatten(0, 1), columns)[None], scale_factor=ENLARGED, mode="nearest")[0]
@@ -50,8 +50,7 @@ def draw_process(pictures: Tensor, num_timesteps: int, path: Path) -> None:
     figure.figimage(laid_out.permute(1, 2, 0).numpy(), 0, 30)
     for number, t in enumerate(instants(num_timesteps, columns - 1)):
         figure.text((number + 0.5) / columns, 8 / (height + 30), f"t = {t}", ha="center")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 @command
@@ -73,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = torch.tensor([labels[i % len(labels)] for i in range(arguments.count)], device=device)
     seeds = [step_seed(arguments.seed, i) for i in range(arguments.count)]
     pictures = reverse_process(model, shown, seeds, options, parts=arguments.parts)
-    draw_process(pictures, model.config.num_timesteps, arguments.out)
+    save_figure(draw_process(pictures, model.config.num_timesteps), arguments.out, [arguments.weights])
     return 0
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from common.cli import UserError, choose_device, command
 from common.config import check_range
 from common.diffusion import Denoiser
-from common.files import whole_file
+from common.figures import save_figure
 from common.images import grid, to_uint8
 from common.rng import step_seed
 from p2_ddim.interpolate import lerp, slerp
@@ -144,8 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.noise_dir is None:
         drawn["grid"] = draw_grid(model, seeded_noises(64, arguments.size).to(device), columns=16)
     for name, figure in drawn.items():
-        with whole_file(arguments.out / f"p2_{name}.png") as temporary:
-            figure.savefig(temporary, format="png")
+        save_figure(figure, arguments.out / f"p2_{name}.png", [arguments.unet_pt])
     return 0
 
 

@@ -32,8 +32,12 @@ COMPARED = 64  # faces, as that takes long
 def draw(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
     """Faces of noises (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
     device = next(model.parameters()).device
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        return model(x_t, t).to(x_t.dtype)
+
     with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
-        batches = [sample_faces(model, batch.to(device), num_steps=steps, on_step=bar.update) for batch in noises.split(batch_size)]
+        batches = [sample_faces(denoise, batch.to(device), num_steps=steps, on_step=bar.update) for batch in noises.split(batch_size)]
     return to_pictures(torch.cat(batches))
 
 
@@ -47,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--cache", type=Path, help="folder in which the data's features are kept between calls")
     parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
     parser.add_argument("--device", default="auto")
@@ -55,14 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--count", arguments.count, 2)
     for steps in arguments.steps:
         check_range("--steps", steps, 1, MOST_STEPS)
-    model = for_inference(load_face_unet(arguments.unet_pt), choose_device(arguments.device))
+    model = for_inference(load_face_unet(arguments.unet_pt), choose_device(arguments.device), arguments.precision)
     real = features(read_set(arguments.data, arguments.size), arguments.cache)
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
     rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
+    given = {"size": arguments.size, "seed": arguments.seed, "precision": arguments.precision, "faces": len(noises), "real": len(real)}
     digest = hashlib.sha256(arguments.unet_pt.read_bytes()).hexdigest()[:8]
     best: Tensor | None = None
     for steps in arguments.steps:
-        row = {"weights": digest, "size": arguments.size, "seed": arguments.seed, "faces": len(noises), "real": len(real), "steps": steps}
+        row = {"weights": digest, **given, "steps": steps}
         if any(row.items() <= known.items() for known in rows):
             continue
         if best is None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from common.checkpoint import load_network
 from common.cli import command
 from common.digits import load_digits
-from common.files import whole_file
+from common.figures import save_figure
 from common.rng import generator
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
@@ -53,7 +53,7 @@ def embed(model: DigitNetwork, images: Tensor, domains: np.ndarray) -> Embedding
     return Embedding(TSNE(perplexity=PERPLEXITY, random_state=0).fit_transform(f), float((found == domains).mean()))
 
 
-def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[str], colours: Sequence[str], path: Path) -> None:
+def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[str], colours: Sequence[str]) -> Figure:
     """One panel per embedding, points coloured by group, a common legend."""
     figure = Figure(figsize=(5.2 * len(embeddings), 5.6), dpi=110, layout="constrained")
     for axis, (title, embedding) in zip(figure.subplots(1, len(embeddings)), embeddings.items()):
@@ -66,8 +66,7 @@ def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[s
         axis.set_yticks([])
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(names), markerscale=4, frameon=False)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 @command
@@ -88,9 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     domains = np.repeat([0, 1], [len(part[0]) for part in parts])
     titles = {"trained on MNIST-M": arguments.before, f"adapted to {arguments.target.upper()}": arguments.after}
     embeddings = {title: embed(load_network(path, DigitNetwork, NetworkConfig), images, domains) for title, path in titles.items()}
-    prefix = arguments.out / f"p3_{arguments.target}"
-    draw(embeddings, labels.numpy(), [str(digit) for digit in range(10)], CLASS_COLOURS, Path(f"{prefix}_class.png"))
-    draw(embeddings, domains, ["MNIST-M", arguments.target.upper()], DOMAIN_COLOURS, Path(f"{prefix}_domain.png"))
+    colourings = {
+        "class": draw(embeddings, labels.numpy(), [str(digit) for digit in range(10)], CLASS_COLOURS),
+        "domain": draw(embeddings, domains, ["MNIST-M", arguments.target.upper()], DOMAIN_COLOURS),
+    }
+    for name, figure in colourings.items():
+        save_figure(figure, arguments.out / f"p3_{arguments.target}_{name}.png", [*titles.values()])
     return 0
 
 

@@ -1,6 +1,6 @@
 """Tables from finished runs of problem 3.
 
-python3 -m p3_dann.table runs/p3_*                          the homework's: source only, adapted, target only
+python3 -m p3_dann.table runs/p3_* --out docs/p3_table.csv  the homework's: source only, adapted, target only
 python3 -m p3_dann.table --ablation runs/full runs/no_*     one row a run: how it differs from the first, and its results
 
 The second ends with the rank correlation of the label-free agreement (evaluate.py) and the accuracy. That uses target
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
 
 from common.cli import UserError, command
+from common.files import whole_file
 
 ROWS = {"source": "trained on source", "dann": "adapted (DANN)", "target": "trained on target"}
 COLUMNS = {"svhn": "MNIST-M → SVHN", "usps": "MNIST-M → USPS"}
@@ -77,15 +79,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--out", type=Path, help="write the homework's table as a CSV, too")
     arguments = parser.parse_args(argv)
     if arguments.ablation:
         print_ablation(arguments.runs)
         return 0
     accuracies = collect(arguments.runs)
+    rows = {title: [cell(accuracies.get((mode, target), [])) for target in COLUMNS] for mode, title in ROWS.items()}
     print("| val accuracy, % | " + " | ".join(COLUMNS.values()) + " |")
     print("|---" * (1 + len(COLUMNS)) + "|")
-    for mode, title in ROWS.items():
-        print(f"| {title} | " + " | ".join(cell(accuracies.get((mode, target), [])) for target in COLUMNS) + " |")
+    for title, cells in rows.items():
+        print(f"| {title} | " + " | ".join(cells) + " |")
+    if arguments.out:
+        with whole_file(arguments.out) as temporary:
+            pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS.values()]).to_csv(temporary, index_label="val accuracy, %")
     return 0
 
 
