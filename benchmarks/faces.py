@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
-from common.cli import choose_device, command
+from common.cli import choose_device, command, has_bf16
 from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock, for_inference
 from p2_ddim.winograd import WinogradConv2d
 
@@ -87,11 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     ours = FaceUNet(FaceUNetConfig()).eval()
     fill_stably(ours)
     theirs = plain(ours).to(device)
+    if not has_bf16(device):
+        print("bf16: this device doesn't have it, so it stands for float32 below")
     bf16 = for_inference(copy.deepcopy(ours), device, "bf16")
     ours = for_inference(ours, device)
     x, t = torch.randn(1, 3, arguments.size, arguments.size, device=device), torch.tensor([500], device=device)

@@ -67,8 +67,15 @@ def density_and_coverage(generated: np.ndarray, real: np.ndarray, *, neighbours:
     """How densely real images are surrounded by generated ones, and the share of real images that have one near, of features.
 
     Near means within a real image's distance to its `neighbours`-th nearest real one. Density is 1 in the mean and coverage
-    1 - 2 ** -neighbours, about, for two sets of equal size from one distribution. Source: Naeem et al. 2020, section 3.
+    1 - 2 ** -neighbours, about, for two sets of equal size from one distribution, less where fewer are generated.
+
+    Raises:
+        UserError: no more real images than `neighbours`.
+
+    Source: Naeem et al. 2020, section 3.
     """
+    if len(real) <= neighbours:
+        raise UserError(f"coverage needs more than {neighbours} real images, not {len(real)}")
     ours, theirs = torch.from_numpy(generated), torch.from_numpy(real)
     inside, covered = 0, 0
     for some in theirs.split(1000):

@@ -1,4 +1,5 @@
 """Pictures that know which checkpoints they show: a PNG text chunk holds their names and hashes."""
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ KEY = "Checkpoints"
 
 def stamp(checkpoints: Sequence[Path]) -> dict[str, str]:
     """The text chunk for pictures of these weight files."""
-    return {KEY: " ".join(f"{path.name}={sha256(path)[:16]}" for path in checkpoints)}
+    return {KEY: json.dumps({path.name: sha256(path) for path in checkpoints})}
 
 
 def save_figure(figure: Figure, path: Path, checkpoints: Sequence[Path]) -> None:
@@ -36,9 +37,11 @@ def check_fresh(path: Path, released: Mapping[str, str]) -> None:
     """Raise UserError unless a picture shows the released checkpoints, hashes by name; a name that isn't released is let pass."""
     try:
         with Image.open(path) as image:
-            shown = dict(word.split("=") for word in image.info[KEY].split())
+            shown = json.loads(image.info[KEY])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; draw it first, or take it out of the template") from None
     except (OSError, KeyError, ValueError):
         raise UserError(f"{path}: not a picture that says which checkpoints it shows; draw it again") from None
     for name, digest in shown.items():
-        if name in released and not released[name].startswith(digest):
+        if released.get(name, digest) != digest:
             raise UserError(f"{path}: drawn from an older checkpoints/{name}; draw it again")

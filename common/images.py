@@ -66,8 +66,11 @@ def read_pictures(path: Path, size: int | None = None) -> Tensor:
     elif path.is_file():
         try:
             with np.load(path) as content:
-                arrays = [np.asarray(square(Image.fromarray(image).convert("RGB"), size)) for image in content["images"]]
-        except (ValueError, KeyError, OSError, TypeError) as error:
+                images = content["images"]
+            if images.dtype != np.uint8:
+                raise ValueError(f"{images.dtype}")
+            arrays = [np.asarray(square(Image.fromarray(image).convert("RGB"), size)) for image in images]
+        except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for damaged files
             raise UserError(f"{path}: not a .npz with images (N, H, W, 3) uint8 ({error})") from None
     else:
         raise UserError(f"{path}: no such file or folder")

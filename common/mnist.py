@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import MNIST
 
 from common.cli import UserError, command
 from common.files import whole_file
@@ -20,9 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--download", type=Path, help="where torchvision keeps its files (default: beside it)")
     arguments = parser.parse_args(argv)
     try:
+        from torchvision.datasets import MNIST  # only here is torchvision needed
+
         digits = MNIST(str(arguments.download or arguments.out.parent), train=True, download=True)
-    except RuntimeError as error:  # torchvision has tried all its mirrors
-        raise UserError(f"MNIST can't be downloaded ({error}); a folder of its pictures will do for training, too") from None
+    except (ImportError, OSError, RuntimeError) as error:  # torchvision has tried all its mirrors
+        reason = str(error).splitlines()[0]
+        raise UserError(f"MNIST can't be downloaded ({reason}); a folder of its pictures will do for training, too") from None
     with whole_file(arguments.out) as temporary, open(temporary, "wb") as file:
         np.savez(file, images=digits.data.numpy(), labels=digits.targets.numpy())
     return 0

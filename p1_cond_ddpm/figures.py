@@ -1,6 +1,6 @@
 """The report's figures of problem 1: architecture, 10 x 10 grid, reverse process of the first 0, quality against settings.
 
-python3 -m p1_cond_ddpm.figures OUT_DIR --out docs/figures --sweep docs/p1_sweep.csv      (OUT_DIR from hw2_1.sh)
+python3 -m p1_cond_ddpm.figures --out docs/figures --sweep docs/p1_sweep.csv
 """
 import argparse
 from collections.abc import Sequence
@@ -12,24 +12,22 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.checkpoint import load_network
-from common.cli import choose_device, command
+from common.cli import UserError, choose_device, command
 from common.figures import save_figure, save_picture
 from common.images import grid
 from p1_cond_ddpm.architecture import draw_architecture
-from p1_cond_ddpm.judge import read_folder
 from p1_cond_ddpm.process import draw_process, reverse_process
-from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, digits_by_number
+from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, digits_by_number, draw_digits
 from p1_cond_ddpm.sweep import as_row
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
-def digit_grid(folder: Path) -> Tensor:
-    """Rows are digits, columns the first ten noises: (3, H, W) uint8."""
-    images, labels = read_folder(folder)
-    first = torch.cat([images[labels == digit][:10] for digit in range(10)])
-    return grid(first, 10)
+def digit_grid(model: UNet, device: torch.device) -> Tensor:
+    """The first ten graded images of each digit, a row each: (3, H, W) uint8."""
+    drawn = draw_digits(model, SampleOptions(), digits_by_number(10, seed=0), batch_size=100, device=device)
+    return grid(torch.stack([image for _, image in drawn]).cpu(), 10)
 
 
 def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
@@ -40,6 +38,8 @@ def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
     for column, (name, title) in enumerate((("guidance_scale", "guidance scale (1 = off)"), ("num_steps", "steps"))):
         others = table[[n for n in default if n != name]]
         rows = table[(others == pd.Series(default)[others.columns]).all(axis=1)].sort_values(name)
+        if rows.empty:
+            raise UserError(f"the sweep has no row of {weights} with the graded images' settings; run p1_cond_ddpm.sweep")
         for axis, (metric, label) in zip(axes[:, column], (("own_judge", "accuracy, own judge"), ("fid768", "FID-768"))):
             axis.plot(rows[name], rows[metric], marker="o")
             axis.axvline(default[name], color="grey", linestyle=":")
@@ -53,16 +53,14 @@ def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what hw2_1.sh wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sweep", type=Path, help="CSV from p1_cond_ddpm.sweep")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
-    weights = [arguments.weights]
-    save_picture(digit_grid(arguments.folder), arguments.out / "p1_grid.png", weights, enlarged=2)
-    device = choose_device(arguments.device)
+    weights, device = [arguments.weights], choose_device(arguments.device)
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
+    save_picture(digit_grid(model, device), arguments.out / "p1_grid.png", weights, enlarged=2)
     ddpm = SampleOptions(sampler="ddpm", num_steps=model.config.num_timesteps, precision="float32")
     (first, *_) = digits_by_number(1, seed=0)
     pictures = reverse_process(model, torch.tensor([first.label], device=device), [first.seed], ddpm, parts=PARTS)

@@ -1,6 +1,6 @@
-"""The reverse process as a picture: a row for every image, a column for every instant, from noise to digit.
+"""The reverse process as a picture: a row for every image of p1_cond_ddpm.sample --count, a column for every instant.
 
-python3 -m p1_cond_ddpm.process docs/figures/p1_mnist_ddpm.png --weights checkpoints/p1_mnist.pt --labels none \\
+python3 -m p1_cond_ddpm.process process.png --weights runs/mnist/weights.pt --labels none \\
     --sampler ddpm --num-steps 1000 --guidance-scale 1
 """
 import argparse
@@ -16,8 +16,7 @@ from common.cli import autocast, choose_device, command
 from common.config import check_range, parse_options
 from common.figures import save_figure
 from common.images import grid, to_uint8
-from common.rng import step_seed
-from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, parse_labels, sampler_steps, starting_noise
+from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, numbered, parse_labels, sampler_steps, starting_noise
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 ENLARGED = 5  # times
@@ -60,18 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
     parser.add_argument("--count", type=int, default=8, help="images (default: 8)")
     parser.add_argument("--parts", type=int, default=7, help="equal parts of the timesteps (default: 7)")
-    parser.add_argument("--labels", default="0123456789", help="none, or digits that go round (default: 0123456789)")
+    parser.add_argument("--labels", help="none, or digits that go round (default: 0123456789)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     arguments, options = parse_options(parser, argv, SampleOptions)
     for name in ("count", "parts"):
         check_range(f"--{name}", getattr(arguments, name), 1, 100)
+    check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
-    labels = parse_labels(arguments.labels)
-    shown = torch.tensor([labels[i % len(labels)] for i in range(arguments.count)], device=device)
-    seeds = [step_seed(arguments.seed, i) for i in range(arguments.count)]
-    pictures = reverse_process(model, shown, seeds, options, parts=arguments.parts)
+    wanted = numbered(arguments.count, parse_labels(arguments.labels), arguments.seed)
+    labels, seeds = torch.tensor([one.label for one in wanted], device=device), [one.seed for one in wanted]
+    pictures = reverse_process(model, labels, seeds, options, parts=arguments.parts)
     save_figure(draw_process(pictures, model.config.num_timesteps), arguments.out, [arguments.weights])
     return 0
 

@@ -48,6 +48,8 @@ class SampleOptions:
 
     def timesteps(self, num_timesteps: int) -> list[int]:
         """Where the sampler calls the network. Raises UserError where the steps don't fit."""
+        if len(self.guidance_interval) != 2:
+            raise UserError(f"--guidance-interval: give two timesteps, the first and the last, not {len(self.guidance_interval)}")
         try:
             return trailing_timesteps(num_timesteps, self.num_steps, spacing=self.spacing)
         except ValueError as error:
@@ -120,8 +122,10 @@ def still_wanted(folder: Path, wanted: list[Wanted], how: dict[str, Any]) -> lis
     return left
 
 
-def parse_labels(text: str) -> list[int]:
-    """'none' or a row of digits -> labels. Raises UserError for anything else."""
+def parse_labels(text: str | None) -> list[int]:
+    """'none' or a row of digits -> labels, all digits without a text. Raises UserError for anything else."""
+    if text is None:
+        return list(range(10))
     if text == "none":
         return [NO_LABEL]
     if not re.fullmatch("[0-9]+", text):
@@ -136,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
     parser.add_argument("--per-digit", type=int, default=100, help="images per digit (default: 100)")
     parser.add_argument("--count", type=int, help="numbered images instead")
-    parser.add_argument("--labels", default="0123456789", help="of numbered images: none, or digits that go round (default: 0123456789)")
+    parser.add_argument("--labels", help="of numbered images: none, or digits that go round (default: 0123456789)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
     parser.add_argument("--device", default="auto")
@@ -144,16 +148,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--per-digit", arguments.per_digit, 1, 999)
     check_range("--batch-size", arguments.batch_size, 1)
     check_range("--seed", arguments.seed, 0)
-    if len(options.guidance_interval) != 2:
-        raise UserError(f"--guidance-interval: give two timesteps, the first and the last, not {len(options.guidance_interval)}")
     device = choose_device(arguments.device)
     model = load_network(arguments.weights, UNet, UNetConfig).to(device)
     if arguments.count is None:
+        if arguments.labels is not None:
+            raise UserError("--labels: give --count, too; the graded images show every digit")
         wanted = digits_by_number(arguments.per_digit, arguments.seed)
     else:
         check_range("--count", arguments.count, 1, 99_999)
-        how = {"weights": sha256(arguments.weights), "labels": arguments.labels, "seed": arguments.seed, **to_json(options)}
-        wanted = still_wanted(arguments.out_dir, numbered(arguments.count, parse_labels(arguments.labels), arguments.seed), how)
+        how = {"weights": sha256(arguments.weights), "labels": parse_labels(arguments.labels), "seed": arguments.seed, **to_json(options)}
+        wanted = still_wanted(arguments.out_dir, numbered(arguments.count, how["labels"], arguments.seed), how)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     for one, image in draw_digits(model, options, wanted, batch_size=arguments.batch_size, device=device):
         write_png(arguments.out_dir / one.name, image)

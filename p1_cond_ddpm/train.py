@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures")
     parser.add_argument("--init", type=Path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
+    if config.num_classes != NO_LABEL:
+        raise UserError(f"--num-classes {config.num_classes}: digits have {NO_LABEL}")
     device = choose_device(arguments.device)
 
     digits = load_training_digits(arguments.data)
@@ -53,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
 
     def preview(ema: nn.Module) -> None:
-        shown = torch.arange(PREVIEW**2) % 10 if (labels != NO_LABEL).any() else torch.full((PREVIEW**2,), NO_LABEL)
-        scale = SampleOptions().guidance_scale if train.label_dropout < 1 and NO_LABEL not in shown else 1.0
+        labelled = train.label_dropout < 1 and bool((labels != NO_LABEL).any())
+        shown = torch.arange(PREVIEW**2) % 10 if labelled else torch.full((PREVIEW**2,), NO_LABEL)
+        scale = SampleOptions().guidance_scale if labelled and train.label_dropout > 0 else 1.0
         pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), SampleOptions(guidance_scale=scale, precision=options.precision))
         write_png(arguments.run / "preview.png", grid(pictures.cpu(), PREVIEW))
 

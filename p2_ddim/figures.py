@@ -15,7 +15,6 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from common.cli import UserError, choose_device, command
-from common.config import check_range
 from common.diffusion import Denoiser
 from common.figures import save_figure
 from common.images import grid, to_uint8
@@ -23,7 +22,7 @@ from common.rng import step_seed
 from p2_ddim.interpolate import lerp, slerp
 from p2_ddim.noise import seeded_noises
 from p2_ddim.sample import distance, invert_faces, read_noise, sample_faces, to_pictures
-from p2_ddim.sweep import MOST_STEPS, STEPS
+from p2_ddim.sweep import MOST_STEPS, STEPS, measured
 from p2_ddim.unet import for_inference, load_face_unet
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -129,12 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
-    check_range("--size", arguments.size, 32)
     device = choose_device(arguments.device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = for_inference(load_face_unet(arguments.unet_pt), device)
     x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
-    sweep = pd.read_csv(arguments.sweep) if arguments.sweep else pd.DataFrame()
+    sweep = measured(arguments.sweep, arguments.unet_pt) if arguments.sweep else pd.DataFrame()
     drawn = {
         "eta": draw_eta(model, x_T),
         "interpolation": draw_interpolation(model, x_T[:1], x_T[1:2]),

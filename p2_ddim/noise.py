@@ -9,14 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.cli import command
+from common.checkpoint import save_tensors
+from common.cli import UserError, command
 from common.config import check_range
-from common.files import whole_file
 from common.rng import per_sample_noise, step_seed
 
 
 def seeded_noises(count: int, size: int, *, seed: int = 0) -> Tensor:
-    """(count, 3, size, size) float32; row i depends on (seed, i) and the size alone."""
+    """(count, 3, size, size) float32; row i depends on (seed, i) and the size alone. Raises UserError for a size that 32 doesn't divide."""
+    if size < 32 or size % 32:
+        raise UserError(f"--size {size}: give a multiple of 32")
     return per_sample_noise([step_seed(seed, i) for i in range(count)])(torch.empty(count, 3, size, size))
 
 
@@ -29,12 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     check_range("--count", arguments.count, 1)
-    check_range("--size", arguments.size, 32)
     check_range("--seed", arguments.seed, 0)
     digits = max(2, len(str(arguments.count - 1)))
     for i, noise in enumerate(seeded_noises(arguments.count, arguments.size, seed=arguments.seed)):
-        with whole_file(arguments.noise_dir / f"{i:0{digits}d}.pt") as temporary:
-            torch.save(noise[None].clone(), temporary)
+        save_tensors(arguments.noise_dir / f"{i:0{digits}d}.pt", noise[None].clone())
     return 0
 
 

@@ -25,6 +25,11 @@ from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
 NUM_TIMESTEPS, NUM_STEPS, FIRST_TIMESTEP = 1000, 50, 1
 
 
+def denoiser(model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
+    """A network as a sampler wants it: eps in the type of x_t, also from a network in bf16."""
+    return lambda x_t, t: model(x_t, t).to(x_t.dtype)
+
+
 def sample_faces(
     denoise: Denoiser,
     x_T: Tensor,
@@ -128,11 +133,7 @@ def sample_to_files(
     num_steps: int = NUM_STEPS,
 ) -> None:
     """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
-    device = next(model.parameters()).device
-
-    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        return model(x_t, t).to(x_t.dtype)
-
+    device, denoise = next(model.parameters()).device, denoiser(model)
     seeds = {name: step_seed(seed, i) for i, name in enumerate(noises)}
     left = dict(noises)
     with tqdm(total=len(noises) * num_steps, unit="step", desc="DDIM") as bar:
@@ -176,7 +177,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--eta", arguments.eta, 0, 1)
     check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     paths = sorted(path for path in arguments.noise_dir.glob("*.pt") if not path.name.startswith("."))
     if not paths:

@@ -6,7 +6,6 @@ Faces of the same seeded noises at every number of steps: FID-768, density and c
 network's size, the distance to the faces of as many steps as there are timesteps (root mean square of the first few), seconds.
 """
 import argparse
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +15,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.cli import choose_device, command
+from common.cli import UserError, choose_device, command
 from common.config import check_range
+from common.download import sha256
 from common.fid import density_and_coverage, features, frechet_distance, read_set
 from common.files import whole_file
 from p2_ddim.noise import seeded_noises
-from p2_ddim.sample import NUM_TIMESTEPS, distance, sample_faces, to_pictures
+from p2_ddim.sample import NUM_TIMESTEPS, denoiser, distance, sample_faces, to_pictures
 from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
 
 STEPS = (10, 20, 50, 100, 250)
@@ -31,14 +31,19 @@ COMPARED = 64  # faces, as that takes long
 
 def draw(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
     """Faces of noises (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
-    device = next(model.parameters()).device
-
-    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        return model(x_t, t).to(x_t.dtype)
-
+    device, denoise = next(model.parameters()).device, denoiser(model)
     with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
         batches = [sample_faces(denoise, batch.to(device), num_steps=steps, on_step=bar.update) for batch in noises.split(batch_size)]
     return to_pictures(torch.cat(batches))
+
+
+def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
+    """A CSV's rows of one network, by steps. Raises UserError where there are none."""
+    table = pd.read_csv(path, dtype={"weights": str})
+    rows = table[table["weights"] == sha256(unet_pt)[:8]].sort_values("steps")
+    if rows.empty:
+        raise UserError(f"{path}: no row of {unet_pt}; measure it with p2_ddim.sweep")
+    return rows
 
 
 @command
@@ -56,19 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
-    check_range("--size", arguments.size, 32)
     check_range("--count", arguments.count, 2)
+    check_range("--seed", arguments.seed, 0)
     for steps in arguments.steps:
         check_range("--steps", steps, 1, MOST_STEPS)
     model = for_inference(load_face_unet(arguments.unet_pt), choose_device(arguments.device), arguments.precision)
     real = features(read_set(arguments.data, arguments.size), arguments.cache)
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
     rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
-    given = {"size": arguments.size, "seed": arguments.seed, "precision": arguments.precision, "faces": len(noises), "real": len(real)}
-    digest = hashlib.sha256(arguments.unet_pt.read_bytes()).hexdigest()[:8]
+    given = {"weights": sha256(arguments.unet_pt)[:8], "precision": arguments.precision, "data": Path(arguments.data).name}
+    given |= {"size": arguments.size, "seed": arguments.seed, "faces": len(noises)}
     best: Tensor | None = None
     for steps in arguments.steps:
-        row = {"weights": digest, **given, "steps": steps}
+        row = {**given, "steps": steps}
         if any(row.items() <= known.items() for known in rows):
             continue
         if best is None:

@@ -100,6 +100,16 @@ class Block(nn.Module):
         return self.attention(self.resblocks(x, time))
 
 
+class Doubled(nn.Module):
+    """Every pixel becomes 2 x 2: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:  # interpolate has no kernel for bf16 there before torch 2.1
+            batch, channels, height, width = x.shape
+            return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(batch, channels, 2 * height, 2 * width)
+        return F.interpolate(x, scale_factor=2)
+
+
 class FaceUNet(nn.Module):
     """Noise predictor: (x_t (B, 3, H, W), t (B,) integer) -> eps (B, 3, H, W); H, W multiples of 2 ** (levels - 1).
 
@@ -133,7 +143,7 @@ class FaceUNet(nn.Module):
                 up.append(Block(channels + skips.pop(), width, embedding=embedding, attention=level in config.attention_levels))
                 channels = width
             if level > 0:
-                up.append(nn.Sequential(nn.Upsample(scale_factor=2), WinogradConv2d(width, width)))
+                up.append(nn.Sequential(Doubled(), WinogradConv2d(width, width)))
         self.paths = {"down": len(down), "mid": len(middle), "up": len(up)}
         for name, modules in (("down", down), ("mid", middle), ("up", up)):
             for number, module in enumerate(modules, start=1):
@@ -189,7 +199,11 @@ def load_face_unet(path: Path) -> FaceUNet:
 
 
 def for_inference(model: FaceUNet, device: torch.device, precision: str = "float32") -> FaceUNet:
-    """The network itself, on a device, in the memory format that is fastest there; in bf16 where asked for and supported."""
+    """The network itself, on a device, in the memory format that is fastest there; in bf16 where asked for and supported.
+
+    Switches TF32 off, in which float32 would not be float32 on a GPU.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = model.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
     if precision == "bf16" and has_bf16(device):
         for name, module in model.named_children():

@@ -108,7 +108,7 @@ def group_norm_affine(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
             total += torch.stack([pixels.sum(0), pixels.square().sum(0)])
     size = norm.num_channels // norm.num_groups
     mean, square = (sums / x[0, 0].numel()).unflatten(2, (-1, size)).mean(3).repeat_interleave(size, 2).unbind(1)
-    scale = norm.weight * (square - mean.square() + norm.eps).rsqrt()
+    scale = norm.weight * ((square - mean.square()).clamp(min=0) + norm.eps).rsqrt()
     return scale.to(x), (norm.bias - scale * mean).to(x)
 
 

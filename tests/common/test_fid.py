@@ -39,6 +39,11 @@ def test_density_and_coverage_see_missing_and_crowded_modes():
     assert fid.density_and_coverage(real + 20, real) == (0, 0)
 
 
+def test_too_few_real_images_are_reported():
+    with pytest.raises(UserError, match="more than 5 real"):
+        fid.density_and_coverage(np.zeros((9, 4), np.float32), np.zeros((5, 4), np.float32))
+
+
 def test_two_sets_are_compared_on_the_command_line(real_data, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
     np.savez(tmp_path / "a.npz", images=np.random.RandomState(0).randint(0, 256, (14, 28, 28, 3), dtype=np.uint8))

@@ -101,9 +101,16 @@ def test_both_forms_of_a_set_are_the_same_squares(tmp_path):
         read_pictures(tmp_path / "set")
 
 
-@pytest.mark.parametrize("content", [b"PK", None])
-def test_a_foreign_or_missing_set_is_named(tmp_path, content):
-    if content:
-        (tmp_path / "bad.npz").write_bytes(content)
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "array", "floats", "missing"])
+def test_a_foreign_or_missing_set_is_named(tmp_path, kind):
+    images, path = np.zeros((3, 8, 8, 3), np.uint8), tmp_path / "bad.npz"
+    np.savez(path, images=images / 255 if kind == "floats" else images)
+    if kind == "array":
+        np.save(tmp_path / "array.npy", images)
+        (tmp_path / "array.npy").rename(path)
+    elif kind in ("text", "empty", "truncated"):
+        path.write_bytes({"text": b"text", "empty": b"", "truncated": path.read_bytes()[:-40]}[kind])
+    elif kind == "missing":
+        path.unlink()
     with pytest.raises(UserError, match="bad.npz: (not a .npz|no such file)"):
         read_pictures(tmp_path / "bad.npz")

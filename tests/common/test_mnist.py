@@ -1,16 +1,17 @@
 import struct
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 
+from common import mnist
 from common.digits import load_training_digits
-
-pytest.importorskip("torchvision", reason="the current environment has no torchvision")
-from common import mnist  # noqa: E402
 
 
 def test_torchvisions_files_become_a_training_set(tmp_path):
+    pytest.importorskip("torchvision", reason="the current environment has no torchvision")
     images, labels = np.random.RandomState(0).randint(0, 256, (7, 28, 28), dtype=np.uint8), np.arange(7, dtype=np.uint8)
     raw = tmp_path / "kept" / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -24,8 +25,10 @@ def test_torchvisions_files_become_a_training_set(tmp_path):
 
 def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, capsys):
     def refuse(*_, **__):
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried https://example.org")
 
-    monkeypatch.setattr(mnist, "MNIST", refuse)
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", types.SimpleNamespace(MNIST=refuse))
     assert mnist.main([str(tmp_path / "mnist.npz")]) == 2
-    assert "can't be downloaded" in capsys.readouterr().err and not (tmp_path / "mnist.npz").exists()
+    err = capsys.readouterr().err
+    assert "can't be downloaded" in err and err.count("\n") == 1 and not (tmp_path / "mnist.npz").exists()

@@ -3,6 +3,7 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
+from common.download import sha256
 from p2_ddim import figures, noise, sample
 from p2_ddim.sample import sample_faces
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
@@ -21,7 +22,8 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     torch.manual_seed(0)
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
     assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
-    (tmp_path / "steps.csv").write_text("steps,distance,fid768\n1,9,0.5\n2,3,0.4\n")
+    digest = sha256(tmp_path / "w.pt")[:8]
+    (tmp_path / "steps.csv").write_text(f"weights,steps,distance,fid768\n{digest},1,9,0.5\n{digest},2,3,0.4\n")
     arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
     for source in (["--noise-dir", str(tmp_path / "noise")], ["--sweep", str(tmp_path / "steps.csv")]):
         assert figures.main([*arguments, *source]) == 0

@@ -15,5 +15,5 @@ def test_a_noise_depends_on_its_number_and_the_seed_alone(tmp_path):
 
 
 def test_bad_options_are_one_line(tmp_path, capsys):
-    assert noise.main([str(tmp_path / "noise"), "--size", "8"]) == 2
+    assert noise.main([str(tmp_path / "noise"), "--size", "40"]) == 2
     assert "--size" in capsys.readouterr().err and not (tmp_path / "noise").exists()

@@ -1,4 +1,3 @@
-import copy
 import re
 
 import numpy as np
@@ -10,7 +9,7 @@ from common.checkpoint import save_weights
 from common.cli import has_bf16
 from common.diffusion import NoiseSchedule
 from p2_ddim import evaluate, sample
-from p2_ddim.unet import FaceUNet, for_inference
+from p2_ddim.unet import FaceUNet
 from tests.conftest import assert_one_line_error
 from tests.p2_ddim.test_unet import THIN, filled
 
@@ -85,12 +84,14 @@ def test_inversion_comes_back():
 
 
 def test_bf16_is_asked_for_and_near(inputs, model):
-    noises = {"00": torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
+    save_weights(inputs / "thin.pt", model, THIN)
+    (inputs / "one").mkdir()
+    torch.save(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)), inputs / "one" / "00.pt")
     pictures = {}
-    for precision in ("float32", "bf16"):
-        network = for_inference(copy.deepcopy(model), torch.device("cpu"), precision)
-        sample.sample_to_files(network, noises, inputs / precision, chunk_size=1, num_steps=2)
-        pictures[precision] = np.asarray(Image.open(inputs / precision / "00.png")).astype(int)
+    for name, how in (("default", []), ("float32", ["--precision", "float32"]), ("bf16", ["--precision", "bf16"])):
+        assert sample.main([str(inputs / "one"), str(inputs / name), str(inputs / "thin.pt"), "--num-steps", "2", *how]) == 0
+        pictures[name] = np.asarray(Image.open(inputs / name / "00.png")).astype(int)
+    assert np.array_equal(pictures["default"], pictures["float32"])
     assert np.square(pictures["bf16"] - pictures["float32"]).mean() < 4
     assert has_bf16(torch.device("cpu")) != np.array_equal(pictures["bf16"], pictures["float32"])
 

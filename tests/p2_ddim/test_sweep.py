@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from common.checkpoint import save_weights
+from common.cli import UserError
+from common.download import sha256
 from p2_ddim import sweep
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
@@ -22,6 +24,16 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     assert sweep.main([*command, "--steps", "3", "2"]) == 0
     after = pd.read_csv(tmp_path / "steps.csv")
     assert after["steps"].tolist() == [3, 6, 2] and after["seconds"].tolist()[:2] == before["seconds"].tolist()
+
+
+def test_rows_of_one_network_are_found(tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"w")
+    table = pd.DataFrame({"weights": [sha256(tmp_path / "w.pt")[:8], "00000000", sha256(tmp_path / "w.pt")[:8]], "steps": [9, 5, 3]})
+    table.to_csv(tmp_path / "steps.csv", index=False)
+    assert sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")["steps"].tolist() == [3, 9]
+    (tmp_path / "w.pt").write_bytes(b"other")
+    with pytest.raises(UserError, match="no row of"):
+        sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("steps", ["0", "1000"])

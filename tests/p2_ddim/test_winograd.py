@@ -34,9 +34,18 @@ def test_norm_and_silu_before_and_sums_after(dtype, tolerance):
     layer, norm = layer.to(dtype), norm.to(dtype)
     assert layer.faster_for(x.to(dtype))
     for addend in (None, residual):
-        found = layer.after_norm_and_silu(x.to(dtype), norm, offset=offset.to(dtype), residual=None if addend is None else addend.to(dtype))
         wanted = expected if addend is None else expected + addend
-        assert found.dtype == dtype and (found - wanted).abs().max() < tolerance * wanted.abs().max()
+        for memory in (torch.contiguous_format, torch.channels_last):
+            inputs = [None if part is None else part.to(dtype).contiguous(memory_format=memory) for part in (x, addend)]
+            found = layer.after_norm_and_silu(inputs[0], norm, offset=offset.to(dtype), residual=inputs[1])
+            assert found.dtype == dtype and (found - wanted).abs().max() < tolerance * wanted.abs().max()
+
+
+@torch.no_grad()
+def test_a_constant_channel_is_normalised_as_torch_does():
+    x, norm = torch.full((1, 64, 32, 32), 100.3), torch.nn.GroupNorm(32, 64)
+    scale, shift = winograd.group_norm_affine(x, norm)
+    assert scale.isfinite().all() and (scale[:, :, None, None] * x + shift[:, :, None, None]).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("changed, fast", [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("training", False)])
