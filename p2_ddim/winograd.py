@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 OUTPUT, INPUT = 4, 6  # sides of a tile
 SMALLEST_AREA = 32 * 32  # of a feature map: below, the transformed filters are too much memory to read
-FEWEST_CHANNELS = 32  # of the input: below, the transforms cost more than the products
+LEAST_WORK = 2**26  # channels in times channels out times area: below, torch's convolution is as fast
 STRIP_TILES = 64  # transformed at a time in float32, twice as many in bf16
 STRIP_PIXELS = 2048  # summed at a time
 
@@ -140,7 +140,7 @@ class WinogradConv2d(nn.Conv2d):
         """Whether Winograd's way gives the same result as torch's, but for rounding, in less time."""
         height, width = x.shape[2:]
         known = x.device.type == "cpu" and x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
-        large = height * width >= SMALLEST_AREA and self.in_channels >= FEWEST_CHANNELS
+        large = height * width >= SMALLEST_AREA and self.in_channels * self.out_channels * height * width >= LEAST_WORK
         return known and large and not (height % OUTPUT or width % OUTPUT or torch.is_grad_enabled())
 
     def filters(self) -> Tensor:
