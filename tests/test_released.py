@@ -1,10 +1,21 @@
 """The released checkpoints, through the graded scripts, on real data: not far below the numbers of the README."""
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from common.diffusion import NoiseSchedule
+from common.download import CHECKPOINTS
+from common.images import read_pictures, to_unit_range
 from p1_cond_ddpm import judge
+from p2_ddim import evaluate, noise
+from p2_ddim.sample import NUM_TIMESTEPS
+from p2_ddim.train import eps_loss
+from p2_ddim.unet import load_face_unet
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +36,23 @@ def test_digits_without_guidance(real_data, script, tmp_path, capsys):
     result = script("hw2_1.sh", "out", *"--sampler ddpm --num-steps 18 --spacing 0.5 --guidance-scale 1".split())
     assert result.returncode == 0, result.stderr
     assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.9
+
+
+def test_faces(real_data, script, tmp_path):
+    unpack = [sys.executable, real_data / "data" / "unpack.py", tmp_path, "--only", "celeba"]
+    subprocess.run(unpack, check=True, capture_output=True)
+    x_0 = to_unit_range(read_pictures(tmp_path / "face" / "celeba64.npz", 32)[::20])
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        loss = eps_loss(load_face_unet(CHECKPOINTS / "p2_celeba32.pt"), NoiseSchedule.linear(NUM_TIMESTEPS), x_0)
+    assert loss < 0.0145  # a fresh network: 0.9
+    assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
+    for precision in ("float32", "bf16"):
+        result = script("hw2_2.sh", "noise", precision, CHECKPOINTS / "p2_celeba32.pt", "--precision", precision, "--chunk-size", "4")
+        assert result.returncode == 0, result.stderr
+    pictures = sorted((tmp_path / "float32").iterdir())
+    errors = [evaluate.mean_squared_error(tmp_path / "bf16" / picture.name, picture) for picture in pictures]
+    assert len(errors) == 4 and np.mean(errors) < 3
 
 
 @pytest.mark.parametrize("name, least", [("svhn", 0.885), ("usps", 0.98)])
