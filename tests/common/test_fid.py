@@ -11,7 +11,7 @@ def test_distance_of_two_gaussians_is_its_closed_form(real_data, monkeypatch):
     random = np.random.RandomState(0)
     white = random.randn(500, 6)
     white -= white.mean(0)
-    white @= np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
+    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
     m1, m2, v1, v2 = random.rand(4, 6)
     expected = ((m1 - m2) ** 2).sum() + ((np.sqrt(v1) - np.sqrt(v2)) ** 2).sum()
     assert fid.frechet_distance(white * np.sqrt(v1) + m1, white * np.sqrt(v2) + m2) == pytest.approx(expected)

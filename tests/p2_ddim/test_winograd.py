@@ -5,6 +5,11 @@ import torch.nn.functional as F
 from p2_ddim import winograd
 
 
+@pytest.fixture(autouse=True)
+def small_layers_are_worth_it(monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST_WORK", 32 * 32 * winograd.SMALLEST_AREA)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("channels, outputs, height, width", [(32, 48, 4, 8), (40, 32, 36, 20), (64, 32, 64, 128)])
 def test_the_result_is_torchs(channels, outputs, height, width):
@@ -48,7 +53,7 @@ def test_a_constant_channel_is_normalised_as_torch_does():
     assert scale.isfinite().all() and (scale[:, :, None, None] * x + shift[:, :, None, None]).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("changed, fast", [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("training", False)])
+@pytest.mark.parametrize("changed, fast", [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("narrow", False), ("training", False)])
 def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, fast):
     calls = []
     monkeypatch.setattr(winograd, "winograd_conv2d", lambda x, *rest: calls.append(x.shape) or x)
@@ -57,6 +62,8 @@ def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, f
         x = torch.randn(1, 32, 34, 34)
     elif changed == "small":
         x = torch.randn(1, 32, 8, 8)
+    elif changed == "narrow":
+        layer, x = winograd.WinogradConv2d(16, 32), torch.randn(1, 16, 32, 32)
     elif changed == "float64":
         layer, x = layer.double(), x.double()
     with torch.set_grad_enabled(changed == "training"):
