@@ -53,7 +53,10 @@ def test_a_constant_channel_is_normalised_as_torch_does():
     assert scale.isfinite().all() and (scale[:, :, None, None] * x + shift[:, :, None, None]).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("changed, fast", [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("narrow", False), ("training", False)])
+@pytest.mark.parametrize(
+    "changed, fast",
+    [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("narrow", False), ("training", False)],
+)
 def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, fast):
     calls = []
     monkeypatch.setattr(winograd, "winograd_conv2d", lambda x, *rest: calls.append(x.shape) or x)
