@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quality = {"fid768": frechet_distance(ours, real), "density": density, "coverage": coverage}
         rows.append({**row, **quality, "distance": distance(faces[: len(best)], best)})
         with whole_file(arguments.out) as temporary:
-            pd.DataFrame(rows).round(4).to_csv(temporary, index=False)
+            pd.DataFrame(rows).round(4).sort_values(["weights", "precision", "steps"]).to_csv(temporary, index=False)
         print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
     return 0
 
