@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from common.checkpoint import save_tensors
 from common.cli import UserError, command
 from common.diffusion import ddim_timesteps
 from common.download import CHECKPOINTS
@@ -24,7 +23,7 @@ from common.files import real_data, whole_file
 from common.images import write_png
 from p1_cond_ddpm import judge
 from p2_ddim.evaluate import mean_squared_error
-from p2_ddim.noise import seeded_noises
+from p2_ddim.noise import write_noises
 from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, to_picture
 from p2_ddim.unet import load_face_unet
 from p3_dann.evaluate import csv_accuracy
@@ -92,8 +91,7 @@ def make_reference_faces(network: Path, noises: Path, pictures: Path) -> None:
     """Ten noises from a seed, and the pictures that diffusers' DDIMScheduler makes of them with a network."""
     from diffusers import DDIMScheduler  # a development package: only this reference needs it
 
-    for number, x_T in enumerate(seeded_noises(10, 32)):
-        save_tensors(noises / f"{number:02d}.pt", x_T[None].clone())
+    write_noises(noises, 10, 32)
     model = load_face_unet(network)
     scheduler = DDIMScheduler(beta_start=1e-4, beta_end=2e-2, clip_sample=True, set_alpha_to_one=False, steps_offset=FIRST_TIMESTEP)
     scheduler.set_timesteps(NUM_STEPS)

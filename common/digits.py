@@ -12,7 +12,7 @@ from common.cli import UserError
 from common.images import read_pictures, read_rgb
 
 SIZE = 28
-NO_LABEL = 10  # where a data set has none; also the class of no class in networks
+NULL_LABEL = 10  # where a data set has none; also the class of no class in networks
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def load_training_digits(path: Path) -> DigitSet:
     """The training images of a data set in any of three forms.
 
     A homework's folder (its train.csv); a .npz of `images` with `labels` and, where it has val images too, `split`; or a folder
-    of pictures alone, whose labels are NO_LABEL.
+    of pictures alone, whose labels are NULL_LABEL.
 
     Raises:
         UserError: nothing of these, or something in it is unreadable.
@@ -60,15 +60,15 @@ def load_training_digits(path: Path) -> DigitSet:
     if (path / "train.csv").is_file():
         return load_digits(path, "train.csv")
     images = read_pictures(path, SIZE)
-    labels = torch.full((len(images),), NO_LABEL)
+    labels = torch.full((len(images),), NULL_LABEL)
     names = [f"{number}" for number in range(len(images))]
     if path.is_dir():
         return DigitSet(images, labels, names)
     with np.load(path) as content:
         if "labels" in content:
             labels = torch.from_numpy(content["labels"].astype(np.int64))
-        if len(labels) != len(images) or not ((labels >= 0) & (labels <= NO_LABEL)).all():
-            raise UserError(f"{path}: labels must be one digit per image, or {NO_LABEL} for none")
+        if len(labels) != len(images) or not ((labels >= 0) & (labels <= NULL_LABEL)).all():
+            raise UserError(f"{path}: labels must be one digit per image, or {NULL_LABEL} for none")
         training = torch.from_numpy(content["split"] == "train") if "split" in content else torch.ones(len(images), dtype=torch.bool)
     return DigitSet(images[training], labels[training], [name for name, kept in zip(names, training) if kept])
 

@@ -23,7 +23,7 @@ from common.checkpoint import load_network
 from common.cli import UserError, autocast, choose_device, command
 from common.config import check_range, option, parse_options, to_json
 from common.diffusion import Step, ddim, dpm_solver_pp_2m, last, trailing_timesteps
-from common.digits import NO_LABEL, SIZE
+from common.digits import NULL_LABEL, SIZE
 from common.download import sha256
 from common.files import whole_file
 from common.images import to_uint8, write_png
@@ -127,7 +127,7 @@ def parse_labels(text: str | None) -> list[int]:
     if text is None:
         return list(range(10))
     if text == "none":
-        return [NO_LABEL]
+        return [NULL_LABEL]
     if not re.fullmatch("[0-9]+", text):
         raise UserError(f"--labels {text}: give none, or digits such as 0123456789, which go round")
     return [int(digit) for digit in text]

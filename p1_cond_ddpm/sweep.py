@@ -7,7 +7,6 @@ Every combination of the given values is measured on 1000 images: accuracy by ou
 FID-768 against val, passes through the network per image, seconds.
 """
 import argparse
-import hashlib
 import itertools
 import time
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ from common.checkpoint import load_network
 from common.cli import choose_device, command
 from common.config import from_json, to_json
 from common.digits import load_digits
+from common.download import sha256
 from common.fid import features, frechet_distance
 from common.files import whole_file
 from p1_cond_ddpm import judge
@@ -34,8 +34,7 @@ from p1_cond_ddpm.unet import UNet, UNetConfig
 
 def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     """What a row of the CSV says of the weights and options."""
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
-    return {"weights": digest, **to_json(options), "guidance_interval": "{}-{}".format(*options.guidance_interval)}
+    return {"weights": sha256(weights)[:8], **to_json(options), "guidance_interval": "{}-{}".format(*options.guidance_interval)}
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int) -> int:

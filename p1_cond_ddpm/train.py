@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from common.checkpoint import load_network, save_weights
 from common.cli import UserError, choose_device, command
 from common.config import option, parse_options, to_json
-from common.digits import NO_LABEL, load_training_digits
+from common.digits import NULL_LABEL, load_training_digits
 from common.images import grid, to_unit_range, write_png
 from common.rng import batch_at
 from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures")
     parser.add_argument("--init", type=Path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
-    if config.num_classes != NO_LABEL:
-        raise UserError(f"--num-classes {config.num_classes}: digits have {NO_LABEL}")
+    if config.num_classes != NULL_LABEL:
+        raise UserError(f"--num-classes {config.num_classes}: digits have {NULL_LABEL}")
     device = choose_device(arguments.device)
 
     digits = load_training_digits(arguments.data)
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
 
     def preview(ema: nn.Module) -> None:
-        labelled = train.label_dropout < 1 and bool((labels != NO_LABEL).any())
-        shown = torch.arange(PREVIEW**2) % 10 if labelled else torch.full((PREVIEW**2,), NO_LABEL)
+        labelled = train.label_dropout < 1 and bool((labels != NULL_LABEL).any())
+        shown = torch.arange(PREVIEW**2) % 10 if labelled else torch.full((PREVIEW**2,), NULL_LABEL)
         scale = SampleOptions().guidance_scale if labelled and train.label_dropout > 0 else 1.0
         pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), SampleOptions(guidance_scale=scale, precision=options.precision))
         write_png(arguments.run / "preview.png", grid(pictures.cpu(), PREVIEW))

@@ -22,6 +22,13 @@ def seeded_noises(count: int, size: int, *, seed: int = 0) -> Tensor:
     return per_sample_noise([step_seed(seed, i) for i in range(count)])(torch.empty(count, 3, size, size))
 
 
+def write_noises(folder: Path, count: int, size: int, *, seed: int = 0) -> None:
+    """The same as files 00.pt, 01.pt, ..., with as many digits as the last one needs."""
+    digits = max(2, len(str(count - 1)))
+    for i, noise in enumerate(seeded_noises(count, size, seed=seed)):
+        save_tensors(folder / f"{i:0{digits}d}.pt", noise[None].clone())
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -32,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     check_range("--count", arguments.count, 1)
     check_range("--seed", arguments.seed, 0)
-    digits = max(2, len(str(arguments.count - 1)))
-    for i, noise in enumerate(seeded_noises(arguments.count, arguments.size, seed=arguments.seed)):
-        save_tensors(arguments.noise_dir / f"{i:0{digits}d}.pt", noise[None].clone())
+    write_noises(arguments.noise_dir, arguments.count, arguments.size, seed=arguments.seed)
     return 0
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from common.digits import NO_LABEL, load_digits, load_training_digits
+from common.digits import NULL_LABEL, load_digits, load_training_digits
 
 
 def test_load_digits(digit_folder):
@@ -44,7 +44,7 @@ def test_training_digits_in_three_forms(tmp_path, digit_folder):
     whole = load_digits(folder, "train.csv")
     assert torch.equal(load_training_digits(folder).images, whole.images)
     pictures = load_training_digits(folder / "data")
-    assert torch.equal(pictures.images, whole.images) and set(pictures.labels.tolist()) == {NO_LABEL}
+    assert torch.equal(pictures.images, whole.images) and set(pictures.labels.tolist()) == {NULL_LABEL}
     arrays = whole.images.permute(0, 2, 3, 1).numpy()
     split = np.where(np.arange(len(arrays)) % 4, "train", "val")
     np.savez(tmp_path / "set.npz", images=arrays, labels=whole.labels.numpy(), split=split)
