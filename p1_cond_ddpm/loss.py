@@ -34,15 +34,18 @@ def guided(
 ) -> Denoiser:
     """The noise predictor of a v-network under classifier-free guidance: eps_u + scale (eps_c - eps_u); scale 1 = off.
 
-    Both branches go through the network as one batch. labels (B,) int64. Where an interval of timesteps (first, last) is
-    given, guidance is off outside it, which keeps variety and saves the second branch; the batch's t must then be equal.
+    Both branches go through the network as one batch. labels (B,) int64; where all are null_label, the branches are one. Where an
+    interval of timesteps (first, last) is given, guidance is off outside it, which keeps variety and saves the second branch; the
+    batch's t must then be equal.
 
     Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D; the interval,
     Kynkäänniemi et al. 2024.
     """
 
+    off = scale == 1 or bool((labels == null_label).all())
+
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        if scale == 1 or (interval and not interval[0] <= t[0] <= interval[1]):
+        if off or (interval and not interval[0] <= t[0] <= interval[1]):
             v = model(x_t, t, labels)
         else:
             both = torch.cat([labels, torch.full_like(labels, null_label)])

@@ -11,13 +11,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.checkpoint import load_network
 from common.cli import autocast, choose_device, command
 from common.config import check_range, parse_options
 from common.figures import save_figure
 from common.images import grid, to_uint8
-from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, numbered, parse_labels, sampler_steps, starting_noise
-from p1_cond_ddpm.unet import UNet, UNetConfig
+from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, load_denoiser, numbered, parse_labels, sampler_steps, starting_noise
+from p1_cond_ddpm.unet import UNet
 
 ENLARGED = 5  # times
 
@@ -67,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_range(f"--{name}", getattr(arguments, name), 1, 100)
     check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
-    model = load_network(arguments.weights, UNet, UNetConfig).to(device)
     wanted = numbered(arguments.count, parse_labels(arguments.labels), arguments.seed)
+    model = load_denoiser(arguments.weights, wanted).to(device)
     labels, seeds = torch.tensor([one.label for one in wanted], device=device), [one.seed for one in wanted]
     pictures = reverse_process(model, labels, seeds, options, parts=arguments.parts)
     save_figure(draw_process(pictures, model.config.num_timesteps), arguments.out, [arguments.weights])

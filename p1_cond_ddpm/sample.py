@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.checkpoint import load_network
+from common.checkpoint import load_network, load_weights
 from common.cli import UserError, autocast, choose_device, command
 from common.config import check_range, option, parse_options, to_json
 from common.diffusion import Step, ddim, dpm_solver_pp_2m, last, trailing_timesteps
@@ -133,31 +133,47 @@ def parse_labels(text: str | None) -> list[int]:
     return [int(digit) for digit in text]
 
 
+def add_wanted_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--per-digit", type=int, default=100, help="images per digit (default: 100)")
+    parser.add_argument("--count", type=int, help="numbered images instead")
+    parser.add_argument("--labels", help="of numbered images: none, or digits that go round (default: 0123456789)")
+
+
+def wanted_images(arguments: argparse.Namespace) -> list[Wanted]:
+    """What the options of `add_wanted_options` and --seed ask for. Raises UserError where they contradict or are out of range."""
+    check_range("--seed", arguments.seed, 0)
+    if arguments.count is not None:
+        check_range("--count", arguments.count, 1, 99_999)
+        return numbered(arguments.count, parse_labels(arguments.labels), arguments.seed)
+    if arguments.labels is not None:
+        raise UserError("--labels: give --count, too; without it every digit is drawn")
+    check_range("--per-digit", arguments.per_digit, 1, 999)
+    return digits_by_number(arguments.per_digit, arguments.seed)
+
+
+def load_denoiser(path: Path, wanted: Sequence[Wanted]) -> UNet:
+    """The network of a weight file. Raises UserError where it isn't one, or where labels are wanted that it was trained without."""
+    if load_weights(path).metadata.get("train", {}).get("label_dropout") == 1 and any(one.label != NULL_LABEL for one in wanted):
+        raise UserError(f"{path}: trained without labels; give --count and --labels none")
+    return load_network(path, UNet, UNetConfig)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
-    parser.add_argument("--per-digit", type=int, default=100, help="images per digit (default: 100)")
-    parser.add_argument("--count", type=int, help="numbered images instead")
-    parser.add_argument("--labels", help="of numbered images: none, or digits that go round (default: 0123456789)")
+    add_wanted_options(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
     parser.add_argument("--device", default="auto")
     arguments, options = parse_options(parser, argv, SampleOptions)
-    check_range("--per-digit", arguments.per_digit, 1, 999)
     check_range("--batch-size", arguments.batch_size, 1)
-    check_range("--seed", arguments.seed, 0)
-    device = choose_device(arguments.device)
-    model = load_network(arguments.weights, UNet, UNetConfig).to(device)
-    if arguments.count is None:
-        if arguments.labels is not None:
-            raise UserError("--labels: give --count, too; the graded images show every digit")
-        wanted = digits_by_number(arguments.per_digit, arguments.seed)
-    else:
-        check_range("--count", arguments.count, 1, 99_999)
+    wanted, device = wanted_images(arguments), choose_device(arguments.device)
+    model = load_denoiser(arguments.weights, wanted).to(device)
+    if arguments.count is not None:
         how = {"weights": sha256(arguments.weights), "labels": parse_labels(arguments.labels), "seed": arguments.seed, **to_json(options)}
-        wanted = still_wanted(arguments.out_dir, numbered(arguments.count, how["labels"], arguments.seed), how)
+        wanted = still_wanted(arguments.out_dir, wanted, how)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     for one, image in draw_digits(model, options, wanted, batch_size=arguments.batch_size, device=device):
         write_png(arguments.out_dir / one.name, image)

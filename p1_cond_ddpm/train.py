@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def preview(ema: nn.Module) -> None:
         labelled = train.label_dropout < 1 and bool((labels != NULL_LABEL).any())
         shown = torch.arange(PREVIEW**2) % 10 if labelled else torch.full((PREVIEW**2,), NULL_LABEL)
-        scale = SampleOptions().guidance_scale if labelled and train.label_dropout > 0 else 1.0
+        scale = SampleOptions().guidance_scale if train.label_dropout > 0 else 1.0
         pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), SampleOptions(guidance_scale=scale, precision=options.precision))
         write_png(arguments.run / "preview.png", grid(pictures.cpu(), PREVIEW))
 

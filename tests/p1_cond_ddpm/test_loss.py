@@ -34,18 +34,32 @@ def test_labels_are_dropped_at_the_given_rate():
     assert set(seen[0].tolist()) == {3, 10} and (seen[0] == 10).float().mean() == pytest.approx(0.1, abs=0.02)
 
 
-@pytest.mark.parametrize("t, rows", [(99, 1), (100, 2), (500, 2), (501, 1)])
-def test_guidance_is_off_outside_its_interval(t, rows):
-    sizes = []
+class Model:
+    """v = x_t times the label; counts the rows of every pass."""
 
-    def model(x, t, labels):
-        sizes.append(len(x))
+    def __init__(self):
+        self.rows = []
+
+    def __call__(self, x, t, labels):
+        self.rows.append(len(x))
         return x * labels[:, None, None, None]
 
+
+@pytest.mark.parametrize("t, rows", [(99, 1), (100, 2), (500, 2), (501, 1)])
+def test_guidance_is_off_outside_its_interval(t, rows):
+    model = Model()
     t, x = torch.tensor([t]), torch.ones(1, 1, 1, 1)
     eps = guided(model, SCHEDULE, torch.tensor([2]), scale=3.0, null_label=10, interval=(100, 500))(x, t)
     signal, sigma = SCHEDULE.signal_and_noise(t, x)
-    assert sizes == [rows] and torch.allclose(eps, signal * (2.0 if rows == 1 else 10.0 + 3 * (2 - 10)) + sigma)
+    assert model.rows == [rows] and torch.allclose(eps, signal * (2.0 if rows == 1 else 10.0 + 3 * (2 - 10)) + sigma)
+
+
+@pytest.mark.parametrize("labels, rows", [([10, 10], 2), ([10, 3], 4)])
+def test_guidance_is_off_where_nothing_is_labelled(labels, rows):
+    model, x, t = Model(), torch.ones(2, 1, 1, 1), torch.tensor([300, 300])
+    eps = guided(model, SCHEDULE, torch.tensor(labels), scale=3.0, null_label=10)(x, t)
+    signal, sigma = SCHEDULE.signal_and_noise(t[:1], x)
+    assert model.rows == [rows] and torch.allclose(eps[0], (signal * 10.0 + sigma)[0])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0, 2.5])

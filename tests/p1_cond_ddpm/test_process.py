@@ -27,6 +27,6 @@ def test_the_process_starts_from_noise_and_ends_at_the_sample(sampler, steps):
 
 def test_a_picture_of_eight_rows_and_instants(tmp_path):
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
-    fixed = ["--weights", str(tmp_path / "w.pt"), "--labels", "none", "--num-steps", "7", "--guidance-scale", "1"]
+    fixed = ["--weights", str(tmp_path / "w.pt"), "--labels", "none", "--num-steps", "7"]
     assert process.main([str(tmp_path / "p.png"), *fixed]) == 0
     assert Image.open(tmp_path / "p.png").size == (5 * 242, 5 * 242 + 30)

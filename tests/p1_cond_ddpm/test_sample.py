@@ -96,6 +96,14 @@ def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
     assert "--count" in capsys.readouterr().err
 
 
+def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 1.0})
+    command = [str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt"), "--num-steps", "1"]
+    assert sample.main(command) == 2 and sample.main([*command, "--count", "2", "--labels", "3"]) == 2
+    assert "trained without labels" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert sample.main([*command, "--count", "2", "--labels", "none"]) == 0
+
+
 def test_labels_choose_the_digits(tmp_path):
     wanted = sample.numbered(5, sample.parse_labels("31"), seed=0)
     assert [one.label for one in wanted] == [3, 1, 3, 1, 3] and len({one.seed for one in wanted}) == 5

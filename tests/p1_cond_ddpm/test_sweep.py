@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -26,3 +27,15 @@ def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder):
     assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "3.5", "1"]) == 0
     after = pd.read_csv(tmp_path / "sweep.csv")
     assert after["guidance_scale"].tolist() == [3.5, 3.5, 1.0] and after["seconds"].tolist()[:2] == before["seconds"].tolist()
+
+
+def test_numbered_images_are_compared_with_a_reference(real_data, tmp_path):
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
+    np.savez(tmp_path / "set.npz", images=np.random.RandomState(0).randint(0, 256, (9, 28, 28), dtype=np.uint8))
+    command = ["--reference", f"{tmp_path / 'set.npz'}:0:8", "--out", str(tmp_path / "sweep.csv"), "--weights", str(tmp_path / "w.pt")]
+    command += ["--count", "4", "--num-steps", "1"]
+    for labels in ("none", "012", "none"):
+        assert sweep.main([*command, "--labels", labels]) == 0
+    table = pd.read_csv(tmp_path / "sweep.csv", dtype={"labels": str})
+    assert table["labels"].tolist() == ["none", "012"] and table["own_judge"].isna().tolist() == [True, False]
+    assert (table["images"] == 4).all() and (table["fid768"] > 0).all() and table["coverage"].between(0, 1).all()
