@@ -1,6 +1,6 @@
 """Train problem 1's network on one digit data set, with a preview of 8 x 8 digits whenever the state is saved.
 
-python3 -m p1_cond_ddpm.train --data hw2_data/digits/mnistm --run runs/p1
+python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/digits/mnistm --run runs/p1
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnist.npz --run runs/mnist
 """
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Train a face network of problem 2's topology, of any widths, on pictures of any size.
 
-python3 -m p2_ddim.train --data FACES --run runs/faces --size 32 --widths 64 64 128 --attention-levels 2
+python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run runs/faces
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
 """
 from collections.abc import Callable, Sequence

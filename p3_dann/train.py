@@ -1,6 +1,6 @@
 """Train problem 3's network: adapted from MNIST-M to a target, or on one domain alone.
 
-python3 -m p3_dann.train --data hw2_data/digits --target svhn --run runs/p3_svhn
+python3 -m p3_dann.train @p3_dann/presets/svhn.txt --data hw2_data/digits --run runs/p3_svhn
 python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode source --run runs/p3_svhn_source
 python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode target --run runs/p3_svhn_target
 

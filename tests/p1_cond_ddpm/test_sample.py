@@ -1,4 +1,3 @@
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,19 +60,6 @@ def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, dig
     first, second = (load_weights(tmp_path / every / "weights.pt") for every in ("1", "2"))
     assert all(torch.equal(value, second.state_dict[name]) for name, value in first.state_dict.items())
     assert first.config["schedule"] == "linear" and first.config["num_timesteps"] == 20
-
-
-@pytest.mark.parametrize(
-    "preset, optimizer, rate, schedule, dropout", [("mnist", "muon", 4e-3, "cosine", 0.3), ("mnist_public", "adamw", 2e-4, "linear", 1.0)]
-)
-def test_presets_are_command_lines(tmp_path, preset, optimizer, rate, schedule, dropout):
-    np.savez(tmp_path / "set.npz", images=np.random.RandomState(0).randint(0, 256, (9, 28, 28), dtype=np.uint8), labels=np.arange(9))
-    small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16", "--steps", "1", "--batch-size", "4"]
-    path = Path(train.__file__).parent / "presets" / f"{preset}.txt"
-    assert train.main([f"@{path}", "--data", str(tmp_path / "set.npz"), "--run", str(tmp_path / "run"), *small]) == 0
-    config, metadata, _ = load_weights(tmp_path / "run" / "weights.pt")
-    assert (metadata["fit"]["optimizer"], metadata["fit"]["learning_rate"]) == (optimizer, rate)
-    assert (config["schedule"], metadata["train"]["label_dropout"]) == (schedule, dropout)
 
 
 def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
