@@ -23,6 +23,10 @@ COUNT, SIZE = 10_000, (28, 28)
 HERE = Path(__file__).resolve().parent.parent
 SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
 NAMES_SHOWN = 3
+README_START = """# MNIST by DDPM
+
+All commands run in `src`, after `python3 -m pip install -r ../requirements.txt`.
+"""
 
 
 def image_names() -> list[str]:
@@ -62,14 +66,14 @@ def wrong_names(names: Sequence[str]) -> Iterator[str]:
         yield f"{len(names) - len(set(names))} names that occur twice"
 
 
-def wrong_image(content: bytes) -> str | None:
-    """What is wrong with a picture, or None."""
+def wrong_image(archive: zipfile.ZipFile, name: str) -> str | None:
+    """What is wrong with a picture in an archive, or None."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(archive.read(name))) as image:
             image.load()
             if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
                 return f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}, but a PNG in RGB of 28 x 28 is wanted"
-    except Exception as error:  # decoders of damaged files raise a dozen kinds
+    except Exception as error:  # decoders of damaged or encrypted files raise a dozen kinds
         return f"not a readable image ({error})"
     return None
 
@@ -81,7 +85,7 @@ def problems(path: Path) -> list[str]:
             names, known = archive.namelist(), set(image_names())
             found = list(wrong_names(names))
             pictures = [name for name in names if name.rsplit("/")[-1] in known]
-            bad = [(name, wrong_image(archive.read(name))) for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)]
+            bad = [(name, wrong_image(archive, name)) for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)]
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable zip ({error})") from None
     found += [f"{name}: {what}" for name, what in bad if what][:NAMES_SHOWN]
@@ -107,11 +111,12 @@ def archive_images(folder: Path, path: Path) -> None:
 
 
 def code_files() -> Iterator[tuple[str, bytes]]:
-    """The sources of all packages under src/, the README and the requirements."""
+    """The sources of all packages under src/, a readme for those who unpack it, and the requirements."""
     for package in SOURCES:
         for source in sorted(path for path in (HERE / package).rglob("*") if path.suffix in (".py", ".txt")):
             yield f"src/{source.relative_to(HERE).as_posix()}", source.read_bytes()
-    yield "readme.md", (HERE / "README.md").read_bytes()
+    section = (HERE / "README.md").read_text().split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
+    yield "readme.md", (README_START + section).encode()
     yield "requirements.txt", (HERE / "requirements.txt").read_bytes()
 
 
@@ -130,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif arguments.verb == "code":
         write_archive(arguments.archive, code_files())
     elif arguments.verb == "submission":
+        if len({file.name for file in arguments.files}) < len(arguments.files):
+            raise UserError("submission: two files of one name; the archive is flat")
         for file in arguments.files:
             if file.name.startswith("img_"):
                 check(file)

@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 def command(main: Main) -> Main:
-    """Turn a `main(argv=None)`'s UserError and OSError into one line on stderr and exit code 2."""
+    """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +31,8 @@ def command(main: Main) -> Main:
         except OSError as error:  # disk full, read-only folder, permissions
             where = error.filename2 or error.filename
             message = f"{where}: {error.strerror}" if where else str(error)
+        except ModuleNotFoundError as error:
+            message = f"no package {error.name}; install requirements.txt, and requirements-dev.txt for what graders don't run"
         except torch.cuda.OutOfMemoryError:
             message = "the GPU's memory is full; give a smaller batch or chunk size, or --device cpu"
         print(f"error: {message}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """One frozen dataclass is the defaults, the command line and the JSON in a checkpoint."""
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, field, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -38,10 +39,15 @@ def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
 def from_options(config_class: type[Config], options: argparse.Namespace) -> Config:
     """The config whose fields were given on the command line, all others at their defaults. Raises UserError beyond an option's range."""
     given = {f.name: getattr(options, f.name) for f in fields(config_class) if hasattr(options, f.name)}  # type: ignore[arg-type]
-    for f in fields(config_class):  # type: ignore[arg-type]
-        value = given.get(f.name, f.default)
+    return checked(from_json(config_class, given))
+
+
+def checked(config: Config) -> Config:
+    """The config itself. Raises UserError where a value is beyond its option's range."""
+    for f in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
         check_range("--" + f.name.replace("_", "-"), value, f.metadata.get("smallest"), f.metadata.get("largest"))
-    return from_json(config_class, given)
+    return config
 
 
 def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *config_classes: type) -> tuple[Any, ...]:
@@ -53,8 +59,10 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *
 
 
 def check_range(name: str, value: Any, smallest: float | None = None, largest: float | None = None) -> None:
-    """Raise UserError unless smallest <= value <= largest; of a tuple or list, every element."""
+    """Raise UserError unless value is finite and smallest <= value <= largest; of a tuple or list, every element."""
     for one in value if isinstance(value, (tuple, list)) else [value]:
+        if isinstance(one, float) and not math.isfinite(one):
+            raise UserError(f"{name} {one}: give a number")
         if smallest is not None and one < smallest or largest is not None and one > largest:
             limits = f"{smallest} to {largest}" if largest is not None else f"{smallest} or more"
             raise UserError(f"{name} {one}: give {limits}")

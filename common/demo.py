@@ -148,8 +148,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, help="write the table as a CSV, too")
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
+    marker = out / ".made-by-demo"
+    if out.is_dir() and any(out.iterdir()) and not marker.is_file():
+        raise UserError(f"--out {out}: holds files that the demo didn't make; give an empty or new folder")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    marker.touch()
     timed("bash", HERE / "hw2_download.sh")
     data = find_data(out)
     rows = [digits(out), faces(out, data)]

@@ -19,7 +19,6 @@ NULL_LABEL = 10  # where a data set has none; also the class of no class in netw
 class DigitSet:
     images: Tensor  # (N, 3, 28, 28) uint8
     labels: Tensor  # (N,) int64
-    names: list[str]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,36 +40,36 @@ def load_digits(root: Path, csv: str) -> DigitSet:
     """
     labels = read_labels(root / csv)
     images = np.stack([read_digit(root / "data" / name) for name in labels.index])
-    return DigitSet(
-        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-        torch.tensor(labels.to_numpy(np.int64)),
-        labels.index.tolist(),
-    )
+    return DigitSet(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels.to_numpy(np.int64)))
 
 
 def load_training_digits(path: Path) -> DigitSet:
-    """The training images of a data set in any of three forms.
+    """The training images of a data set in any of four forms.
 
-    A homework's folder (its train.csv); a .npz of `images` with `labels` and, where it has val images too, `split`; or a folder
-    of pictures alone, whose labels are NULL_LABEL.
+    A homework's folder (its train.csv); a folder of the folders 0 to 9; a folder of pictures alone, whose labels are NULL_LABEL; or
+    a .npz of `images`, with `labels` where it has some and, where it has val images too, `split` ("train" or not).
 
     Raises:
         UserError: nothing of these, or something in it is unreadable.
     """
     if (path / "train.csv").is_file():
         return load_digits(path, "train.csv")
+    by_digit = {digit: path / str(digit) for digit in range(10) if (path / str(digit)).is_dir()}
+    if by_digit:
+        parts = {digit: read_pictures(folder, SIZE) for digit, folder in by_digit.items()}
+        return DigitSet(torch.cat([*parts.values()]), torch.cat([torch.full((len(part),), digit) for digit, part in parts.items()]))
     images = read_pictures(path, SIZE)
-    labels = torch.full((len(images),), NULL_LABEL)
-    names = [f"{number}" for number in range(len(images))]
     if path.is_dir():
-        return DigitSet(images, labels, names)
-    with np.load(path) as content:
-        if "labels" in content:
-            labels = torch.from_numpy(content["labels"].astype(np.int64))
-        if len(labels) != len(images) or not ((labels >= 0) & (labels <= NULL_LABEL)).all():
-            raise UserError(f"{path}: labels must be one digit per image, or {NULL_LABEL} for none")
-        training = torch.from_numpy(content["split"] == "train") if "split" in content else torch.ones(len(images), dtype=torch.bool)
-    return DigitSet(images[training], labels[training], [name for name, kept in zip(names, training) if kept])
+        return DigitSet(images, torch.full((len(images),), NULL_LABEL))
+    try:
+        with np.load(path) as content:
+            labels = content["labels"].astype(np.int64) if "labels" in content else np.full(len(images), NULL_LABEL)
+            training = content["split"] == "train" if "split" in content else np.full(len(images), True)
+        if labels.shape != (len(images),) or training.shape != labels.shape or not np.isin(labels, range(NULL_LABEL + 1)).all():
+            raise ValueError(f"labels {labels.shape}, split {training.shape} of {len(images)} images")
+    except ValueError as error:  # NumPy's, of words or objects
+        raise UserError(f"{path}: give one digit per image as `labels`, or {NULL_LABEL} for none ({error})") from None
+    return DigitSet(images[torch.from_numpy(training)], torch.from_numpy(labels[training]))
 
 
 def read_labels(path: Path) -> pd.Series:

@@ -107,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.size is not None:
         check_range("--size", arguments.size, 8)
     fid768()  # before the pictures are read
-    ours, theirs = (features(read_set(which, arguments.size), arguments.cache) for which in (arguments.images, arguments.reference))
+    sets = [read_set(which, arguments.size) for which in (arguments.images, arguments.reference)]
+    ours, theirs = (features(images, arguments.cache) for images in sets)
     density, coverage = density_and_coverage(ours, theirs)
     print(f"{len(ours)} images against {len(theirs)}: FID-768 {frechet_distance(ours, theirs):.4f}, ", end="")
     print(f"density {density:.3f}, coverage {coverage:.3f}")

@@ -62,6 +62,8 @@ def read_pictures(path: Path, size: int | None = None) -> Tensor:
     """
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+        if folders := [file for file in files if file.is_dir()]:
+            raise UserError(f"{folders[0]}: a folder among the pictures; give a folder of pictures alone")
         arrays = [np.asarray(square(read_rgb(file), size)) for file in files]
     elif path.is_file():
         try:

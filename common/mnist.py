@@ -1,15 +1,18 @@
-"""MNIST's training set as a file that training reads, by torchvision's downloader.
+"""MNIST's training set as a file that training reads and as a folder of pictures, by torchvision's downloader.
 
 python3 -m common.mnist mnist.npz
+python3 -m common.mnist mnist.npz --pictures mnist      mnist/00001.png and so on, which pytorch_fid reads
 """
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from common.cli import UserError, command
 from common.files import whole_file
+from common.images import write_png
 
 
 @command
@@ -17,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help=".npz of images (60000, 28, 28) uint8 and labels")
     parser.add_argument("--download", type=Path, help="where torchvision keeps its files (default: beside it)")
+    parser.add_argument("--pictures", type=Path, help="folder for the images as 28 x 28 pictures in RGB, too")
     arguments = parser.parse_args(argv)
     try:
         from torchvision.datasets import MNIST  # only here is torchvision needed
@@ -27,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"MNIST can't be downloaded ({reason}); a folder of its pictures will do for training, too") from None
     with whole_file(arguments.out) as temporary, open(temporary, "wb") as file:
         np.savez(file, images=digits.data.numpy(), labels=digits.targets.numpy())
+    if arguments.pictures:
+        for number, image in enumerate(tqdm(digits.data, unit="picture"), start=1):
+            write_png(arguments.pictures / f"{number:05d}.png", image.expand(3, -1, -1))
     return 0
 
 

@@ -11,22 +11,22 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
 from common.figures import save_figure, save_picture
 from common.images import grid
+from common.measurements import read_measurements
 from p1_cond_ddpm.architecture import draw_architecture
 from p1_cond_ddpm.process import draw_process, reverse_process
-from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, digits_by_number, draw_digits
+from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, Wanted, digits_by_number, draw_digits, load_denoiser
 from p1_cond_ddpm.sweep import as_row
-from p1_cond_ddpm.unet import UNet, UNetConfig
+from p1_cond_ddpm.unet import UNet
 
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
-def digit_grid(model: UNet, device: torch.device) -> Tensor:
-    """The first ten graded images of each digit, a row each: (3, H, W) uint8."""
-    drawn = draw_digits(model, SampleOptions(), digits_by_number(10, seed=0), batch_size=100, device=device)
+def digit_grid(model: UNet, digits: Sequence[Wanted], device: torch.device) -> Tensor:
+    """Ten graded images of each digit, a row each: (3, H, W) uint8."""
+    drawn = draw_digits(model, SampleOptions(), digits, batch_size=100, device=device)
     return grid(torch.stack([image for _, image in drawn]).cpu(), 10)
 
 
@@ -59,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     weights, device = [arguments.weights], choose_device(arguments.device)
-    model = load_network(arguments.weights, UNet, UNetConfig).to(device)
-    save_picture(digit_grid(model, device), arguments.out / "p1_grid.png", weights, enlarged=2)
+    digits = digits_by_number(10, seed=0)
+    model = load_denoiser(arguments.weights, digits, guided=True).to(device)
+    save_picture(digit_grid(model, digits, device), arguments.out / "p1_grid.png", weights, enlarged=2)
     ddpm = SampleOptions(sampler="ddpm", num_steps=model.config.num_timesteps, precision="float32")
-    (first, *_) = digits_by_number(1, seed=0)
-    pictures = reverse_process(model, torch.tensor([first.label], device=device), [first.seed], ddpm, parts=PARTS)
-    save_figure(draw_process(pictures, model.config.num_timesteps), arguments.out / "p1_process.png", weights)
+    labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
+    save_figure(draw_process(*reverse_process(model, labels, seeds, ddpm, parts=PARTS)), arguments.out / "p1_process.png", weights)
     save_figure(draw_architecture(model), arguments.out / "p1_architecture.png", weights)
     if arguments.sweep:
-        table = pd.read_csv(arguments.sweep, dtype={"weights": str})
+        table = read_measurements(arguments.sweep, ["own_judge", "fid768"])
         save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.png", weights)
     return 0
 

@@ -6,6 +6,7 @@ The weights are, first found: --weights; Classifier.pth beside digit_classifier.
 $HW2_REAL_DATA/course/Classifier.pth; or this project's own judge, checkpoints/judge.pt (train_judge.py).
 """
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +68,9 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
     images = []
     for path in paths:
         image = read_rgb(path)
-        if not path.name[0].isdigit() or image.size != (28, 28):
-            raise UserError(f"{path}: {image.size[0]} x {image.size[1]} pixels; wanted are 28 x 28 ones named D_NNN.png, D the digit")
+        if not re.match(r"\d_", path.name) or image.size != (28, 28):
+            size = f"{image.size[0]} x {image.size[1]}"
+            raise UserError(f"{path}: an image of {size} pixels; wanted are 28 x 28 ones whose names start with their digit, D_NNN.png")
         images.append(np.asarray(image))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor([int(path.name[0]) for path in paths])
 

@@ -19,7 +19,7 @@ def v_loss(model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tenso
     noise = torch.randn(x_0.shape).to(x_0.device)
     dropped = (torch.rand(len(x_0)) < label_dropout).to(x_0.device)
     signal, sigma = schedule.signal_and_noise(t, x_0)
-    prediction = model(signal * x_0 + sigma * noise, t, labels.masked_fill(dropped, null_label))
+    prediction = model(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(dropped, null_label))
     return (prediction.float() - (signal * noise - sigma * x_0)).square().mean()
 
 

@@ -27,8 +27,13 @@ def instants(num_timesteps: int, parts: int) -> list[int]:
 
 
 @torch.inference_mode()
-def reverse_process(model: UNet, labels: Tensor, seeds: Sequence[int], options: SampleOptions, *, parts: int) -> Tensor:
-    """x at `instants`, or at the sampler's nearest timesteps: (B, parts + 1, 3, 28, 28) uint8 on the CPU, for labels (B,)."""
+def reverse_process(
+    model: UNet, labels: Tensor, seeds: Sequence[int], options: SampleOptions, *, parts: int
+) -> tuple[Tensor, list[int]]:
+    """x at the sampler's timesteps that are nearest to `instants`: (B, parts + 1, 3, 28, 28) uint8 on the CPU, for labels (B,).
+
+    Beside it these timesteps, as those that are left to do.
+    """
     num_timesteps = model.config.num_timesteps
     x_T, randn_like = starting_noise(model, seeds, labels.device)
     with autocast(labels.device, options.precision):
@@ -36,17 +41,17 @@ def reverse_process(model: UNet, labels: Tensor, seeds: Sequence[int], options: 
     left = [num_timesteps, *(step.t + 1 for step in steps[1:]), 0]  # timesteps, before every step and at the end
     states = [x_T, *(step.x for step in steps)]
     nearest = [min(range(len(left)), key=lambda i: abs(left[i] - instant)) for instant in instants(num_timesteps, parts)]
-    return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu()
+    return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu(), [left[i] for i in nearest]
 
 
-def draw_process(pictures: Tensor, num_timesteps: int) -> Figure:
-    """(B, instants, 3, H, W) uint8 pictures, enlarged, with the instants below."""
+def draw_process(pictures: Tensor, timesteps: Sequence[int]) -> Figure:
+    """(B, instants, 3, H, W) uint8 pictures, enlarged, with the timesteps below."""
     columns = pictures.shape[1]
     laid_out = torch.nn.functional.interpolate(grid(pictures.flatten(0, 1), columns)[None], scale_factor=ENLARGED, mode="nearest")[0]
     height, width = laid_out.shape[1:]
     figure = Figure(figsize=(width / 100, height / 100 + 0.3), dpi=100)
     figure.figimage(laid_out.permute(1, 2, 0).numpy(), 0, 30)
-    for number, t in enumerate(instants(num_timesteps, columns - 1)):
+    for number, t in enumerate(timesteps):
         figure.text((number + 0.5) / columns, 8 / (height + 30), f"t = {t}", ha="center")
     return figure
 
@@ -67,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
     wanted = numbered(arguments.count, parse_labels(arguments.labels), arguments.seed)
-    model = load_denoiser(arguments.weights, wanted).to(device)
+    model = load_denoiser(arguments.weights, wanted, guided=options.guidance_scale != 1).to(device)
     labels, seeds = torch.tensor([one.label for one in wanted], device=device), [one.seed for one in wanted]
-    pictures = reverse_process(model, labels, seeds, options, parts=arguments.parts)
-    save_figure(draw_process(pictures, model.config.num_timesteps), arguments.out, [arguments.weights])
+    pictures, timesteps = reverse_process(model, labels, seeds, options, parts=arguments.parts)
+    save_figure(draw_process(pictures, timesteps), arguments.out, [arguments.weights])
     return 0
 
 

@@ -42,8 +42,8 @@ class SampleOptions:
     sampler: str = option("dpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM, which wants 1000 steps", choices=SAMPLERS)
     num_steps: int = option(8, "steps", smallest=1, largest=1000)
     spacing: float = option(1.0, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10)
-    guidance_scale: float = option(3.5, "1 = off")
-    guidance_interval: tuple[int, int] = option((0, 999), "first and last timestep with guidance")
+    guidance_scale: float = option(3.5, "1 = off", smallest=0)
+    guidance_interval: tuple[int, int] = option((0, 999), "first and last timestep with guidance", smallest=0)
     precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "float32"))
 
     def timesteps(self, num_timesteps: int) -> list[int]:
@@ -114,12 +114,12 @@ def draw_digits(
 
 def still_wanted(folder: Path, wanted: list[Wanted], how: dict[str, Any]) -> list[Wanted]:
     """What a folder of numbered images lacks. Raises UserError where it has images, but not sampled in this way."""
-    note, left = folder / ".sampling.json", [one for one in wanted if not (folder / one.name).is_file()]
-    if len(left) < len(wanted) and not (note.is_file() and json.loads(note.read_text()) == how):
+    note, described = folder / ".sampling.json", json.dumps(how)
+    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_text() == described):
         raise UserError(f"{folder}: holds images of other weights or options; give the same ones, or another folder")
     with whole_file(note) as temporary:
-        temporary.write_text(json.dumps(how))
-    return left
+        temporary.write_text(described)
+    return [one for one in wanted if not (folder / one.name).is_file()]
 
 
 def parse_labels(text: str | None) -> list[int]:
@@ -151,10 +151,14 @@ def wanted_images(arguments: argparse.Namespace) -> list[Wanted]:
     return digits_by_number(arguments.per_digit, arguments.seed)
 
 
-def load_denoiser(path: Path, wanted: Sequence[Wanted]) -> UNet:
-    """The network of a weight file. Raises UserError where it isn't one, or where labels are wanted that it was trained without."""
-    if load_weights(path).metadata.get("train", {}).get("label_dropout") == 1 and any(one.label != NULL_LABEL for one in wanted):
+def load_denoiser(path: Path, wanted: Sequence[Wanted], *, guided: bool) -> UNet:
+    """The network of a weight file. Raises UserError where it isn't one, or wasn't trained for such labels or for guidance."""
+    metadata, unlabelled = load_weights(path).metadata, [one.label == NULL_LABEL for one in wanted]
+    dropout = metadata.get("train", {}).get("label_dropout")
+    if not (metadata.get("labelled", True) and dropout != 1) and not all(unlabelled):
         raise UserError(f"{path}: trained without labels; give --count and --labels none")
+    if dropout == 0 and (guided or any(unlabelled)):
+        raise UserError(f"{path}: trained on labels alone; give --guidance-scale 1 and no --labels none")
     return load_network(path, UNet, UNetConfig)
 
 
@@ -170,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, options = parse_options(parser, argv, SampleOptions)
     check_range("--batch-size", arguments.batch_size, 1)
     wanted, device = wanted_images(arguments), choose_device(arguments.device)
-    model = load_denoiser(arguments.weights, wanted).to(device)
+    model = load_denoiser(arguments.weights, wanted, guided=options.guidance_scale != 1).to(device)
+    options.timesteps(model.config.num_timesteps)  # refused before anything is written
     if arguments.count is not None:
         how = {"weights": sha256(arguments.weights), "labels": parse_labels(arguments.labels), "seed": arguments.seed, **to_json(options)}
         wanted = still_wanted(arguments.out_dir, wanted, how)

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from common.cli import choose_device, command
-from common.config import from_json, to_json
+from common.config import check_range, checked, from_json, to_json
 from common.digits import NULL_LABEL, load_digits
 from common.download import sha256
 from common.fid import density_and_coverage, features, frechet_distance, read_set
-from common.files import whole_file
+from common.measurements import Measurements
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import accuracy
 from p1_cond_ddpm.sample import (
@@ -47,11 +46,11 @@ def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     return {"weights": sha256(weights)[:8], **to_json(options), "guidance_interval": "{}-{}".format(*options.guidance_interval)}
 
 
-def passes_per_image(options: SampleOptions, num_timesteps: int) -> int:
+def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
     """Passes through the network: two where guidance is on, else one."""
     first, last = options.guidance_interval
     timesteps = options.timesteps(num_timesteps)
-    return len(timesteps) + (options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
+    return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
 def measure(drawn: Iterable[tuple[Wanted, Tensor]], reference: np.ndarray) -> dict[str, float]:
@@ -65,7 +64,7 @@ def measure(drawn: Iterable[tuple[Wanted, Tensor]], reference: np.ndarray) -> di
     ours = features(images.permute(0, 2, 3, 1).numpy())
     density, coverage = density_and_coverage(ours, reference)
     quality = {"own_judge": own, "fid768": frechet_distance(ours, reference), "density": density, "coverage": coverage}
-    return {name: round(value, 4) for name, value in quality.items()} | {"seconds": round(seconds, 1)}
+    return {**quality, "seconds": round(seconds, 1)}
 
 
 @command
@@ -89,27 +88,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", nargs="+", choices=("bf16", "float32"), default=[default.precision])
     arguments = parser.parse_args(argv)
     arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]
-    wanted, device = wanted_images(arguments), choose_device(arguments.device)
-    model = load_denoiser(arguments.weights, wanted).to(device)
-    given = {"seed": arguments.seed, "images": len(wanted)}
-    if arguments.data:
-        real = load_digits(arguments.data, "val.csv").images.permute(0, 2, 3, 1).numpy()
-    else:
-        real = read_set(arguments.reference, None)
-        given |= {"reference": Path(arguments.reference).name, "labels": arguments.labels}
-    reference = features(real, arguments.cache)
-    rows = pd.read_csv(arguments.out, dtype={"weights": str, "labels": str}).to_dict("records") if arguments.out.is_file() else []
     names = [f.name for f in fields(SampleOptions)]
-    for values in itertools.product(*(getattr(arguments, name) for name in names)):
-        options = from_json(SampleOptions, dict(zip(names, values)))
-        row = {**as_row(arguments.weights, options), **given}
-        if any(row.items() <= known.items() for known in rows):
-            continue
-        drawn = draw_digits(model, options, wanted, batch_size=100, device=device)
-        rows.append({**row, "passes": passes_per_image(options, model.config.num_timesteps), **measure(drawn, reference)})
-        with whole_file(arguments.out) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-        print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+    products = itertools.product(*(getattr(arguments, name) for name in names))
+    settings = [checked(from_json(SampleOptions, dict(zip(names, values)))) for values in products]
+    wanted, device = wanted_images(arguments), choose_device(arguments.device)
+    check_range("images", len(wanted), 2)
+    labelled = all(one.label != NULL_LABEL for one in wanted)
+    model = load_denoiser(arguments.weights, wanted, guided=any(options.guidance_scale != 1 for options in settings)).to(device)
+    passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
+    measurements = Measurements(arguments.out)
+    if arguments.data:
+        real, name = load_digits(arguments.data, "val.csv").images.permute(0, 2, 3, 1).numpy(), f"{arguments.data.resolve().name} val"
+    else:
+        real, name = read_set(arguments.reference, None), Path(arguments.reference).name
+    reference = features(real, arguments.cache)
+    labels = "each" if arguments.count is None else arguments.labels or "0123456789"
+    for options, passed in zip(settings, passes):
+        row = {**as_row(arguments.weights, options), "seed": arguments.seed, "images": len(wanted), "reference": name, "labels": labels}
+        if not measurements.has(row):
+            drawn = draw_digits(model, options, wanted, batch_size=100, device=device)
+            measurements.add({**row, "passes": passed, **measure(drawn, reference)})
     return 0
 
 

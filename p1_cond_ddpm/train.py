@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from common.checkpoint import load_network, save_weights
 from common.cli import UserError, choose_device, command
 from common.config import option, parse_options, to_json
-from common.digits import NULL_LABEL, load_training_digits
+from common.digits import NULL_LABEL, SIZE, load_training_digits
+from common.download import sha256
 from common.images import grid, to_unit_range, write_png
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
+from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
 from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.sample import SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
@@ -30,17 +31,32 @@ class TrainOptions:
     label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
 
 
+def check_network(config: UNetConfig) -> None:
+    """Raise UserError where a network of this config can't learn digits."""
+    widths, factor = config.widths, config.patch_size * 2 ** (len(config.widths) - 1)
+    wrong = {
+        f"--image-channels {config.image_channels}: digits are RGB, grey ones too; give 3": config.image_channels != 3,
+        f"--num-classes {config.num_classes}: digits have {NULL_LABEL}": config.num_classes != NULL_LABEL,
+        f"--widths {widths} --heads {config.heads}: give multiples of 16, the last one of the heads": any(w % 16 for w in widths)
+        or widths[-1] % config.heads,
+        f"--patch-size {config.patch_size} with {len(widths)} widths: {SIZE} pixels don't divide by {factor}": SIZE % factor,
+    }
+    for message, holds in wrong.items():
+        if holds:
+            raise UserError(message)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures")
     parser.add_argument("--init", type=Path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
-    if config.num_classes != NULL_LABEL:
-        raise UserError(f"--num-classes {config.num_classes}: digits have {NULL_LABEL}")
+    check_network(config)
     device = choose_device(arguments.device)
 
     digits = load_training_digits(arguments.data)
     images, labels = digits.images.to(device), digits.labels.to(device)
+    labelled = bool((labels != NULL_LABEL).any())
     torch.manual_seed(options.seed)
     model = UNet(config)
     if arguments.init:
@@ -55,16 +71,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
 
     def preview(ema: nn.Module) -> None:
-        labelled = train.label_dropout < 1 and bool((labels != NULL_LABEL).any())
-        shown = torch.arange(PREVIEW**2) % 10 if labelled else torch.full((PREVIEW**2,), NULL_LABEL)
-        scale = SampleOptions().guidance_scale if train.label_dropout > 0 else 1.0
-        pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), SampleOptions(guidance_scale=scale, precision=options.precision))
+        shown = torch.arange(PREVIEW**2) % 10 if labelled and train.label_dropout < 1 else torch.full((PREVIEW**2,), NULL_LABEL)
+        default = SampleOptions()
+        how = SampleOptions(
+            num_steps=min(default.num_steps, config.num_timesteps),
+            guidance_scale=default.guidance_scale if train.label_dropout > 0 else 1.0,
+            precision=options.precision,
+        )
+        pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), how)
         write_png(arguments.run / "preview.png", grid(pictures.cpu(), PREVIEW))
 
-    settings = {"train": to_json(train), "network": to_json(config)}
+    data = {"fingerprint": fingerprint(images, labels), "init": sha256(arguments.init) if arguments.init else None}
+    settings = {"train": to_json(train), "network": to_json(config), "data": data}
     ema = fit(loss, model.to(device), options, arguments.run, settings=settings, on_save=preview)
     if is_main_process():
-        save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+        save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled)
     return 0
 
 

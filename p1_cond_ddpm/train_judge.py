@@ -14,7 +14,7 @@ from common.config import parse_options, to_json
 from common.digits import load_digits
 from common.images import to_unit_range
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, fit, training_parser
+from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
 from p1_cond_ddpm.judge import LeNet
 
 BATCH_SIZE = 128
@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return F.cross_entropy(logits.float(), labels[rows]), {}
 
     torch.manual_seed(options.seed)
-    ema = fit(loss, LeNet().to(device), options, arguments.run)
+    ema = fit(loss, LeNet().to(device), options, arguments.run, settings={"data": {"fingerprint": fingerprint(images, labels)}})
+    if not is_main_process():
+        return 0
     held_out = load_digits(arguments.data, "val.csv")
     with torch.inference_mode():
         predicted = ema(to_unit_range(held_out.images.to(device))).argmax(dim=1).cpu()

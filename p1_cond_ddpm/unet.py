@@ -23,14 +23,14 @@ SCHEDULES = {"cosine": NoiseSchedule.cosine, "linear": NoiseSchedule.linear}
 class UNetConfig:
     image_channels: int = option(3, "channels of an image")
     num_classes: int = option(10, "classes; the label num_classes means 'no class'")
-    patch_size: int = option(2, "side of the patches that the network works on")
-    widths: tuple[int, ...] = option((64, 160), "channels at each resolution, finest first")
-    blocks: int = option(2, "residual blocks per resolution, each way")
-    middle_blocks: int = option(2, "residual blocks at the coarsest resolution between the two ways")
-    embedding: int = option(256, "channels of the time and class embedding")
-    heads: int = option(4, "attention heads, at the coarsest resolution")
+    patch_size: int = option(2, "side of the patches that the network works on", smallest=1)
+    widths: tuple[int, ...] = option((64, 160), "channels at each resolution, finest first", smallest=16)
+    blocks: int = option(2, "residual blocks per resolution, each way", smallest=1)
+    middle_blocks: int = option(2, "residual blocks at the coarsest resolution between the two ways", smallest=0)
+    embedding: int = option(256, "channels of the time and class embedding", smallest=1)
+    heads: int = option(4, "attention heads, at the coarsest resolution", smallest=1)
     schedule: str = option("cosine", "noise levels that the timesteps stand for", choices=tuple(SCHEDULES))
-    num_timesteps: int = option(1000, "timesteps", smallest=2)
+    num_timesteps: int = option(1000, "timesteps", smallest=2, largest=1000)
 
     def noise_schedule(self) -> NoiseSchedule:
         return SCHEDULES[self.schedule](self.num_timesteps)

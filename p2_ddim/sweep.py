@@ -19,7 +19,7 @@ from common.cli import UserError, choose_device, command
 from common.config import check_range
 from common.download import sha256
 from common.fid import density_and_coverage, features, frechet_distance, read_set
-from common.files import whole_file
+from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
 from p2_ddim.sample import NUM_TIMESTEPS, denoiser, distance, sample_faces, to_pictures
 from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
@@ -38,8 +38,8 @@ def draw(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) 
 
 
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
-    """A CSV's rows of one network, by steps. Raises UserError where there are none."""
-    table = pd.read_csv(path, dtype={"weights": str})
+    """A CSV's rows of one network, by steps. Raises UserError where it has none."""
+    table = read_measurements(path, ["steps"])
     rows = table[table["weights"] == sha256(unet_pt)[:8]].sort_values("steps")
     if rows.empty:
         raise UserError(f"{path}: no row of {unet_pt}; measure it with p2_ddim.sweep")
@@ -66,15 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for steps in arguments.steps:
         check_range("--steps", steps, 1, MOST_STEPS)
     model = for_inference(load_face_unet(arguments.unet_pt), choose_device(arguments.device), arguments.precision)
-    real = features(read_set(arguments.data, arguments.size), arguments.cache)
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
-    rows = pd.read_csv(arguments.out, dtype={"weights": str}).to_dict("records") if arguments.out.is_file() else []
+    measurements = Measurements(arguments.out, order=["weights", "precision", "steps"])
+    real = features(read_set(arguments.data, arguments.size), arguments.cache)
     given = {"weights": sha256(arguments.unet_pt)[:8], "precision": arguments.precision, "data": Path(arguments.data).name}
     given |= {"size": arguments.size, "seed": arguments.seed, "faces": len(noises)}
     best: Tensor | None = None
     for steps in arguments.steps:
         row = {**given, "steps": steps}
-        if any(row.items() <= known.items() for known in rows):
+        if measurements.has(row):
             continue
         if best is None:
             best = draw(model, noises[:COMPARED], MOST_STEPS)
@@ -84,10 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ours = features(faces.permute(0, 2, 3, 1).numpy())
         density, coverage = density_and_coverage(ours, real)
         quality = {"fid768": frechet_distance(ours, real), "density": density, "coverage": coverage}
-        rows.append({**row, **quality, "distance": distance(faces[: len(best)], best)})
-        with whole_file(arguments.out) as temporary:
-            pd.DataFrame(rows).round(4).sort_values(["weights", "precision", "steps"]).to_csv(temporary, index=False)
-        print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+        measurements.add({**row, **quality, "distance": distance(faces[: len(best)], best)})
     return 0
 
 

@@ -15,7 +15,7 @@ from common.config import option, parse_options, to_json
 from common.diffusion import NoiseSchedule, stratified_timesteps
 from common.images import read_pictures, to_unit_range
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, fit, is_main_process, training_parser
+from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
 from p2_ddim.sample import NUM_TIMESTEPS
 from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock
 
@@ -46,7 +46,7 @@ def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule,
     t = stratified_timesteps(len(x_0), len(schedule)).to(x_0.device)
     noise = torch.randn(x_0.shape).to(x_0.device)
     signal, sigma = schedule.signal_and_noise(t, x_0)
-    errors = (model(signal * x_0 + sigma * noise, t).float() - noise).square()
+    errors = (model(schedule.add_noise(x_0, noise, t), t).float() - noise).square()
     return (errors * (largest_snr * (sigma / signal).square()).clamp(max=1)).mean()
 
 
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, config, train, options = parse_options(parser, argv, FaceUNetConfig, TrainOptions, FitOptions)
     if any(width % 32 for width in config.widths) or train.size % 2 ** (len(config.widths) - 1):
         raise UserError(f"--widths {config.widths} --size {train.size}: give widths that 32 divides, and a size that halves between levels")
+    if config.time_channels % 2:
+        raise UserError(f"--time-channels {config.time_channels}: give an even number, half for sines, half for cosines")
     device = choose_device(arguments.device)
     images = read_pictures(arguments.data, train.size).to(device)
     torch.manual_seed(options.seed)
@@ -67,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         mirrored = (torch.rand(len(x_0)) < 0.5).to(device)[:, None, None, None]
         return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
 
-    ema = fit(loss, model, options, arguments.run, settings={"train": to_json(train), "network": to_json(config)})
+    settings = {"train": to_json(train), "network": to_json(config), "data": {"fingerprint": fingerprint(images)}}
+    ema = fit(loss, model, options, arguments.run, settings=settings)
     if is_main_process():
         save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     return 0

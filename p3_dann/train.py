@@ -21,7 +21,7 @@ from common.config import option, parse_options, to_json
 from common.digits import load_digits
 from common.files import whole_file
 from common.rng import batch_at, step_seed
-from common.training import FitOptions, Loss, TrainStep, fit, is_main_process, training_parser
+from common.training import FitOptions, Loss, TrainStep, fingerprint, fit, is_main_process, training_parser
 from p3_dann import augment
 from p3_dann.adversarial import (
     adaptation_factor,
@@ -110,10 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = load_digits(arguments.data / train.target, "train.csv")
         images, labels, target_images = (x.to(device) for x in (source.images, source.labels, target.images))
         loss = adaptation_loss(images, labels, target_images, train, options.seed)
+        data = fingerprint(images, labels, target_images)
     else:
         digits = load_digits(arguments.data / (SOURCE if train.mode == "source" else train.target), "train.csv")
-        loss = single_domain_loss(digits.images.to(device), digits.labels.to(device), train, options.seed)
-    settings = {"train": to_json(train), "network": to_json(config)}
+        images, labels = digits.images.to(device), digits.labels.to(device)
+        loss = single_domain_loss(images, labels, train, options.seed)
+        data = fingerprint(images, labels)
+    settings = {"train": to_json(train), "network": to_json(config), "data": {"fingerprint": data}}
     ema = fit(loss, model, options, arguments.run, settings=settings).requires_grad_(False)
     if not is_main_process():
         return 0

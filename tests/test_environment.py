@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ def test_made_once_shared_by_clones_and_remade_when_interrupted_or_changed(clone
 
 
 def test_an_environment_of_ones_own_is_taken_or_refused(clone):
+    (clone.parent / "own" / "bin").mkdir(parents=True)
+    python = clone.parent / "own" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert python_of(clone, HW2_VENV=str(python.parent.parent)).stdout.strip() == str(python)
     (clone.parent / "empty" / "bin").mkdir(parents=True)
     refused = python_of(clone, HW2_VENV=str(clone.parent / "empty"))
     assert refused.returncode != 0 and "HW2_VENV" in refused.stderr

@@ -11,6 +11,7 @@ from PIL import Image
 from common.diffusion import NoiseSchedule
 from common.download import CHECKPOINTS
 from common.images import read_pictures, to_unit_range
+from p1_cond_ddpm import evaluate as evaluate_digits
 from p1_cond_ddpm import judge
 from p2_ddim import evaluate, noise
 from p2_ddim.sample import NUM_TIMESTEPS
@@ -36,6 +37,22 @@ def test_digits_without_guidance(real_data, script, tmp_path, capsys):
     result = script("hw2_1.sh", "out", *"--sampler ddpm --num-steps 18 --spacing 0.5 --guidance-scale 1".split())
     assert result.returncode == 0, result.stderr
     assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.9
+
+
+def test_mnist_digits_on_demand(script, tmp_path):
+    result = script("hw2_1.sh", "out", "--weights", CHECKPOINTS / "p1_mnist.pt", "--per-digit", "30")
+    assert result.returncode == 0, result.stderr
+    images, labels = judge.read_folder(tmp_path / "out")
+    assert evaluate_digits.accuracy(images, labels, judge.OWN) >= 0.95
+
+
+def test_mnist_digits_without_labels(script, tmp_path):
+    options = "--count 300 --labels none --sampler ddpm --num-steps 18 --spacing 0.5".split()
+    result = script("hw2_1.sh", "out", "--weights", CHECKPOINTS / "p1_mnist.pt", *options)
+    assert result.returncode == 0, result.stderr
+    logits = judge.load(judge.OWN)(to_unit_range(read_pictures(tmp_path / "out")))
+    assert torch.bincount(logits.argmax(dim=1), minlength=10).min() >= 15  # of 30 in the mean
+    assert logits.softmax(dim=1).amax(dim=1).median() >= 0.95
 
 
 def test_faces(real_data, script, tmp_path):

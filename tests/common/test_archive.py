@@ -1,4 +1,7 @@
 import io
+import re
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -55,6 +58,15 @@ def test_check_says_what_is_wrong(tmp_path, capsys, change, words):
     assert words in capsys.readouterr().err
 
 
+def test_a_damaged_archive_names_the_image(tmp_path, capsys):
+    archive.write_archive(tmp_path / "img.zip", {name: png() for name in archive.image_names()}.items())
+    content = bytearray((tmp_path / "img.zip").read_bytes())
+    content[content.index(b"00003.png") + 12] ^= 0xFF  # in the compressed image
+    (tmp_path / "img.zip").write_bytes(content)
+    assert archive.main(["check", str(tmp_path / "img.zip")]) == 2
+    assert "00003.png: not a readable image" in capsys.readouterr().err
+
+
 def test_nothing_wrong_is_written(folder, tmp_path, capsys):
     (folder / "00004.png").write_bytes(png("L"))
     assert archive.main(["images", str(folder), str(tmp_path / "img.zip")]) == 2
@@ -75,8 +87,14 @@ def test_a_submission_holds_code_images_and_report(folder, tmp_path, capsys):
     assert archive.main(["code", str(code)]) == 0
     assert archive.main(["submission", str(tmp_path / "hw3_r1.zip"), *map(str, (images, code, report))]) == 0
     assert zipfile.ZipFile(tmp_path / "hw3_r1.zip").namelist() == ["img_r1.zip", "code_r1.zip", "report_r1.pdf"]
-    names = zipfile.ZipFile(code).namelist()
-    assert {"readme.md", "requirements.txt", "src/common/diffusion.py"} <= set(names)
+    zipfile.ZipFile(code).extractall(tmp_path / "code")
+    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["readme.md", "requirements.txt", "src"]
+    modules = re.findall(r"python3 -m ((?:common|p1_cond_ddpm)[.\w]+)", (tmp_path / "code" / "readme.md").read_text())
+    assert "p1_cond_ddpm.train" in modules and all((tmp_path / "code" / "src" / f"{m.replace('.', '/')}.py").is_file() for m in modules)
+    options = ["-m", "p1_cond_ddpm.sample", "--help"]
+    assert subprocess.run([sys.executable, *options], cwd=tmp_path / "code" / "src", capture_output=True).returncode == 0
+    assert archive.main(["submission", str(tmp_path / "twice.zip"), str(report), str(report)]) == 2
+    assert "two files of one name" in capsys.readouterr().err
     images.write_bytes(code.read_bytes())
     assert archive.main(["submission", str(tmp_path / "other.zip"), str(images)]) == 2
     assert "missing files, 5" in capsys.readouterr().err and not (tmp_path / "other.zip").exists()

@@ -11,6 +11,7 @@ from common.cli import UserError, autocast, choose_device, command, has_bf16
     [
         (UserError("a.pt: no such file"), "error: a.pt: no such file\n"),
         (OSError(errno.ENOSPC, "No space left on device", "out/a.png"), "error: out/a.png: No space left on device\n"),
+        (ModuleNotFoundError("No module named 'diffusers'", name="diffusers"), "error: no package diffusers; "),
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), "error: the GPU's memory is full; "),
     ],
 )

@@ -10,7 +10,7 @@ def test_load_digits(digit_folder):
     root = digit_folder()
     digits = load_digits(root, "train.csv")
     assert digits.images.shape == (40, 3, 28, 28) and digits.images.dtype == torch.uint8
-    assert digits.labels.tolist() == [i % 10 for i in range(40)] and digits.names[3] == "00003.png"
+    assert digits.labels.tolist() == [i % 10 for i in range(40)]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_missing_set_is_a_users_error(tmp_path):
         load_digits(tmp_path, "train.csv")
 
 
-def test_training_digits_in_three_forms(tmp_path, digit_folder):
+def test_training_digits_in_four_forms(tmp_path, digit_folder):
     folder = digit_folder()
     whole = load_digits(folder, "train.csv")
     assert torch.equal(load_training_digits(folder).images, whole.images)
@@ -50,6 +50,33 @@ def test_training_digits_in_three_forms(tmp_path, digit_folder):
     np.savez(tmp_path / "set.npz", images=arrays, labels=whole.labels.numpy(), split=split)
     part = load_training_digits(tmp_path / "set.npz")
     assert torch.equal(part.images, whole.images[split == "train"]) and torch.equal(part.labels, whole.labels[split == "train"])
-    np.savez(tmp_path / "bad.npz", images=arrays, labels=whole.labels.numpy()[1:])
+    for digit, name in ((7, "00003.png"), (2, "00001.png")):
+        (tmp_path / "by digit" / str(digit)).mkdir(parents=True)
+        (tmp_path / "by digit" / str(digit) / name).write_bytes((folder / "data" / name).read_bytes())
+    sorted_in = load_training_digits(tmp_path / "by digit")
+    assert torch.equal(sorted_in.images, whole.images[[1, 3]]) and sorted_in.labels.tolist() == [2, 7]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"labels": np.arange(2)},
+        {"labels": np.eye(3, 10)},
+        {"labels": np.array([1, 2, 11])},
+        {"labels": np.array(["one", "two", "three"])},
+        {"labels": np.array([1, 2, None])},
+        {"split": np.array(["train"])},
+    ],
+    ids=["few", "one-hot", "no digit", "words", "objects", "split"],
+)
+def test_labels_that_do_not_fit_their_images_are_a_users_error(tmp_path, content):
+    np.savez(tmp_path / "bad.npz", images=np.zeros((3, 28, 28), dtype=np.uint8), **content)
     with pytest.raises(UserError, match="one digit per image"):
         load_training_digits(tmp_path / "bad.npz")
+
+
+def test_a_folder_among_pictures_is_named(digit_folder):
+    pictures = digit_folder() / "data"
+    (pictures / "sub").mkdir()
+    with pytest.raises(UserError, match="sub: a folder among the pictures"):
+        load_training_digits(pictures)

@@ -18,8 +18,10 @@ def test_torchvisions_files_become_a_training_set(tmp_path):
     for part in ("train", "t10k"):  # as downloaded before
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 0x803, *images.shape) + images.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, len(labels)) + labels.tobytes())
-    assert mnist.main([str(tmp_path / "mnist.npz"), "--download", str(tmp_path / "kept")]) == 0
+    options = ["--download", str(tmp_path / "kept"), "--pictures", str(tmp_path / "pictures")]
+    assert mnist.main([str(tmp_path / "mnist.npz"), *options]) == 0
     digits = load_training_digits(tmp_path / "mnist.npz")
+    assert torch.equal(load_training_digits(tmp_path / "pictures").images, digits.images)
     assert digits.labels.tolist() == list(range(7)) and torch.equal(digits.images[:, 1], torch.from_numpy(images))
 
 

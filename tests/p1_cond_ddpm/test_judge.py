@@ -54,7 +54,7 @@ def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch
     assert judge.find_weights() == tmp_path / "course" / "Classifier.pth"
 
 
-@pytest.mark.parametrize("fault", ["missing", "empty", "size", "name", "damaged"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "size", "name", "number", "damaged"])
 def test_bad_folders_are_one_line(folder, fault, capsys):
     if fault == "missing":
         folder = folder / "nowhere"
@@ -65,6 +65,8 @@ def test_bad_folders_are_one_line(folder, fault, capsys):
         Image.new("RGB", (27, 28)).save(folder / "3_001.png")
     elif fault == "name":
         (folder / "3_001.png").rename(folder / "x_001.png")
+    elif fault == "number":
+        (folder / "3_001.png").rename(folder / "00031.png")
     else:
         (folder / "3_001.png").write_bytes(b"")
     assert judge.main(["--folder", str(folder)]) == 2

@@ -18,10 +18,12 @@ def test_instants_are_equal_parts():
 def test_the_process_starts_from_noise_and_ends_at_the_sample(sampler, steps):
     model, labels = randomised(UNet(SMALL)), torch.tensor([3, 7])
     options = SampleOptions(sampler=sampler, num_steps=steps, precision="float32")
-    pictures = process.reverse_process(model, labels, [5, 6], options, parts=7)
+    pictures, timesteps = process.reverse_process(model, labels, [5, 6], options, parts=7)
     assert pictures.shape == (2, 8, 3, 28, 28)
+    assert timesteps[0] == 1000 and timesteps[-1] == 0
+    assert set(timesteps[1:-1]) <= {t + 1 for t in options.timesteps(1000)}
     assert torch.equal(pictures[:, -1], sample_digits(model, labels, [5, 6], options))
-    others = process.reverse_process(model, labels.flip(0), [5, 6], options, parts=7)
+    others, _ = process.reverse_process(model, labels.flip(0), [5, 6], options, parts=7)
     assert torch.equal(others[:, 0], pictures[:, 0]) and not torch.equal(others[:, 3], pictures[:, 3])
 
 

@@ -76,6 +76,9 @@ def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
     assert np.abs(again - whole["00005.png"]).max() <= 1
     assert sample.main([*command, "--count", "5", "--seed", "1"]) == 2
     assert "other weights or options" in capsys.readouterr().err
+    (tmp_path / "out" / ".sampling.json").write_text("{")
+    assert sample.main([*command, "--count", "5"]) == 2
+    assert "other weights or options" in capsys.readouterr().err
     assert sample.main([str(tmp_path / "new"), "--weights", str(weights), "--count", "5", "--labels", "x"]) == 2
     assert "--labels x" in capsys.readouterr().err
     assert sample.main([str(tmp_path / "new"), "--weights", str(weights), "--labels", "3"]) == 2
@@ -88,6 +91,38 @@ def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
     assert sample.main(command) == 2 and sample.main([*command, "--count", "2", "--labels", "3"]) == 2
     assert "trained without labels" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert sample.main([*command, "--count", "2", "--labels", "none"]) == 0
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.3}, labelled=False)
+    assert sample.main(command) == 2
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.0}, labelled=True)
+    capsys.readouterr()
+    assert sample.main(command) == 2 and "trained on labels alone" in capsys.readouterr().err
+    assert sample.main([*command, "--per-digit", "1", "--guidance-scale", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        (["--image-channels", "1"], "give 3"),
+        (["--widths", "64", "100"], "multiples of 16"),
+        (["--heads", "3"], "multiples of 16"),
+        (["--patch-size", "3"], "don't divide"),
+        (["--widths", "16", "16", "16", "16"], "don't divide by 16"),
+        (["--learning-rate", "nan"], "give a number"),
+    ],
+)
+def test_networks_that_digits_do_not_fit_are_refused(tmp_path, digit_folder, capsys, option, words):
+    assert train.main(["--data", str(digit_folder()), "--run", str(tmp_path / "run"), *option]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
+    small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16", "--steps", "1", "--batch-size", "2"]
+    small += ["--num-timesteps", "5"]  # fewer than the preview's steps
+    for fill, code in ((0, 0), (0, 0), (1, 2)):
+        np.savez(tmp_path / "set.npz", images=np.full((3, 28, 28), fill, dtype=np.uint8))
+        assert train.main(["--data", str(tmp_path / "set.npz"), "--run", str(tmp_path / "run"), *small]) == code
+    assert "other options" in capsys.readouterr().err
+    assert load_weights(tmp_path / "run" / "weights.pt").metadata["labelled"] is False
 
 
 def test_labels_choose_the_digits(tmp_path):

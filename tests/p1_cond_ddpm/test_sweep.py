@@ -10,6 +10,19 @@ from tests.p1_cond_ddpm.test_unet import SMALL, randomised
 
 
 @pytest.mark.parametrize(
+    "option, words",
+    [(["--spacing", "-1"], "--spacing -1"), (["--num-steps", "0"], "--num-steps 0"), (["--out", "foreign.csv"], "no column weights")],
+)
+def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys, option, words):
+    monkeypatch.chdir(tmp_path)
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
+    (tmp_path / "foreign.csv").write_text("a,b\n1,2\n")
+    command = ["--weights", "w.pt", "--reference", "nowhere.npz", "--out", "sweep.csv", *option]
+    assert sweep.main(command) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "scale, interval, passes",
     [(2.0, (0, 999), 20), (2.0, (100, 498), 13), (1.0, (0, 999), 10)],  # ten steps, at 99, 199, ..., 999
 )
@@ -34,8 +47,9 @@ def test_numbered_images_are_compared_with_a_reference(real_data, tmp_path):
     np.savez(tmp_path / "set.npz", images=np.random.RandomState(0).randint(0, 256, (9, 28, 28), dtype=np.uint8))
     command = ["--reference", f"{tmp_path / 'set.npz'}:0:8", "--out", str(tmp_path / "sweep.csv"), "--weights", str(tmp_path / "w.pt")]
     command += ["--count", "4", "--num-steps", "1"]
-    for labels in ("none", "012", "none"):
-        assert sweep.main([*command, "--labels", labels]) == 0
+    for labels in (["--labels", "none"], [], ["--labels", "none"], []):
+        assert sweep.main([*command, *labels]) == 0
     table = pd.read_csv(tmp_path / "sweep.csv", dtype={"labels": str})
-    assert table["labels"].tolist() == ["none", "012"] and table["own_judge"].isna().tolist() == [True, False]
+    assert table["labels"].tolist() == ["none", "0123456789"] and table["own_judge"].isna().tolist() == [True, False]
+    assert table["passes"].tolist() == [1, 2]
     assert (table["images"] == 4).all() and (table["fid768"] > 0).all() and table["coverage"].between(0, 1).all()

@@ -1,0 +1,45 @@
+"""Measurements in a CSV, a row for every setting: what it has is not measured again."""
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from common.cli import UserError
+from common.files import whole_file
+
+WORDS = ("weights", "labels", "reference")  # columns that may look like numbers
+
+
+def read_measurements(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV of measurements. Raises UserError where it isn't one or lacks a column."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str))
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path}: not a CSV ({str(error).strip()})") from None
+    if missing := [name for name in ("weights", *columns) if name not in table]:
+        raise UserError(f"{path}: no column {', '.join(missing)}; give a CSV of measurements")
+    return table
+
+
+class Measurements:
+    """The rows of a CSV, written anew with every row that is added."""
+
+    def __init__(self, path: Path, order: Sequence[str] = ()):
+        """The rows that `path` has, if any, kept in the order of some columns. Raises UserError where it is something else."""
+        self.path, self.order = path, list(order)
+        self.rows: list[dict[str, Any]] = read_measurements(path).to_dict("records") if path.is_file() else []  # type: ignore[assignment]
+
+    def has(self, setting: dict[str, Any]) -> bool:
+        """Whether a row has these values, whatever else it has."""
+        return any(setting.items() <= row.items() for row in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write a row, numbers to four digits, and print it."""
+        self.rows.append(row)
+        table = pd.DataFrame(self.rows).round(4)
+        with whole_file(self.path) as temporary:
+            (table.sort_values(self.order, kind="stable") if self.order else table).to_csv(temporary, index=False)
+        print(table[-1:].to_string(index=False), flush=True)
