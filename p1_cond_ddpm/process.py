@@ -41,6 +41,7 @@ def reverse_process(
     left = [num_timesteps, *(step.t + 1 for step in steps[1:]), 0]  # timesteps, before every step and at the end
     states = [x_T, *(step.x for step in steps)]
     nearest = [min(range(len(left)), key=lambda i: abs(left[i] - instant)) for instant in instants(num_timesteps, parts)]
+    states[-1] = options.stretch * states[-1]
     return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu(), [left[i] for i in nearest]
 
 

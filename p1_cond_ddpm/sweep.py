@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--spacing", type=float, nargs="+", default=[default.spacing])
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[default.guidance_scale])
     parser.add_argument("--guidance-interval", type=int, nargs=2, action="append", metavar="T", help="may be repeated")
+    parser.add_argument("--stretch", type=float, nargs="+", default=[default.stretch])
     parser.add_argument("--precision", nargs="+", choices=("bf16", "float32"), default=[default.precision])
     arguments = parser.parse_args(argv)
     arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]

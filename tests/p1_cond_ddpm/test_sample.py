@@ -34,6 +34,14 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
     assert max(np.abs(first[name] - other[name]).max() for name in first) <= 1
 
 
+def test_stretch_spreads_values_about_the_middle():
+    model, options = randomised(UNet(SMALL)), {"num_steps": 2, "precision": "float32"}
+    plain, stretched = (
+        sample.sample_digits(model, torch.tensor([3]), [5], sample.SampleOptions(**options, stretch=s)).float() - 127.5 for s in (1.0, 1.5)
+    )
+    assert (stretched - (1.5 * plain).clamp(-127.5, 127.5)).abs().max() <= 1.26  # each was rounded by up to a half
+
+
 def test_another_seed_gives_other_images(tmp_path, weights):
     for seed in ("0", "1"):
         sample.main([str(tmp_path / seed), "--weights", str(weights), "--num-steps", "1", "--per-digit", "1", "--seed", seed])
