@@ -156,7 +156,7 @@ def load_denoiser(path: Path, wanted: Sequence[Wanted], *, guided: bool) -> UNet
     """The network of a weight file. Raises UserError where it isn't one, or wasn't trained for such labels or for guidance."""
     metadata, unlabelled = load_weights(path).metadata, [one.label == NULL_LABEL for one in wanted]
     dropout = metadata.get("train", {}).get("label_dropout")
-    if not (metadata.get("labelled", True) and dropout != 1) and not all(unlabelled):
+    if (dropout == 1 or not metadata.get("labelled", True)) and not all(unlabelled):
         raise UserError(f"{path}: trained without labels; give --count and --labels none")
     if dropout == 0 and (guided or any(unlabelled)):
         raise UserError(f"{path}: trained on labels alone; give --guidance-scale 1 and no --labels none")

@@ -2,8 +2,8 @@
 
 python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --cache runs/features --out docs/p1_sweep.csv \\
     --num-steps 8 10 15 --guidance-scale 1 2 3
-python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 2000 --labels none \\
-    --guidance-scale 1 --num-steps 8 10 15 --cache runs/features --out docs/p1_mnist_sweep.csv
+python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 1000 --labels none \\
+    --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --stretch 1.03 --cache runs/features --out docs/p1_mnist_sweep.csv
 
 Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy by our
 own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against MNIST-M's val or
