@@ -23,6 +23,7 @@ from common.rng import per_sample_noise, step_seed
 from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
 
 NUM_TIMESTEPS, NUM_STEPS, FIRST_TIMESTEP = 1000, 50, 1
+GPU_CHUNK, CPU_CHUNK = 5, 1  # images at a time
 
 
 def denoiser(model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=("float32", "bf16"), default="float32", help="bf16: faster where the device has it, not the course's pixels"
     )
-    parser.add_argument("--chunk-size", type=int, help="images at a time (default: 5 on a GPU, 1 on a CPU)")
+    parser.add_argument("--chunk-size", type=int, help=f"images at a time (default: {GPU_CHUNK} on a GPU, {CPU_CHUNK} on a CPU)")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     check_range("--num-steps", arguments.num_steps, 1, NUM_TIMESTEPS - 1)
@@ -184,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     noises = {path.stem: read_noise(path) for path in paths}
     model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
-    chunk_size = arguments.chunk_size if arguments.chunk_size is not None else 1 if device.type == "cpu" else 5
+    default = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
+    chunk_size = default if arguments.chunk_size is None else arguments.chunk_size
     check_range("--chunk-size", chunk_size, 1)
     how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps")}
     sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
