@@ -56,10 +56,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Run networks in bf16 where `precision` says so and the device computes in it; else in float32."""
-    if precision != "bf16" or not has_bf16(device):
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    """Run networks in `usable_precision`."""
+    return torch.autocast(device.type, torch.bfloat16) if usable_precision(device, precision) == "bf16" else nullcontext()
+
+
+def usable_precision(device: torch.device, asked: str) -> str:
+    """"bf16" where that is asked for and the device computes in it, else "float32"."""
+    return "bf16" if asked == "bf16" and has_bf16(device) else "float32"
 
 
 @functools.cache

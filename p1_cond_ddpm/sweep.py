@@ -13,7 +13,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.cli import choose_device, command
+from common.cli import choose_device, command, usable_precision
 from common.config import check_range, checked, from_json, to_json
 from common.digits import NULL_LABEL, load_digits
 from common.download import sha256
@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     products = itertools.product(*(getattr(arguments, name) for name in names))
     settings = [checked(from_json(SampleOptions, dict(zip(names, values)))) for values in products]
     wanted, device = wanted_images(arguments), choose_device(arguments.device)
+    settings = [replace(options, precision=usable_precision(device, options.precision)) for options in settings]
     check_range("images", len(wanted), 2)
     labelled = all(one.label != NULL_LABEL for one in wanted)
     model = load_denoiser(arguments.weights, wanted, guided=any(options.guidance_scale != 1 for options in settings)).to(device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import load_tensors
-from common.cli import UserError, choose_device, command
+from common.cli import UserError, choose_device, command, usable_precision
 from common.config import check_range
 from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
 from common.images import write_png
@@ -183,6 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not paths:
         raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
     noises = {path.stem: read_noise(path) for path in paths}
+    if usable_precision(device, arguments.precision) != arguments.precision:
+        print(f"{device} does not compute in {arguments.precision}: float32 it is", file=sys.stderr)
     model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     default = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK

@@ -9,13 +9,14 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.cli import UserError, choose_device, command
+from common.cli import UserError, choose_device, command, usable_precision
 from common.config import check_range
 from common.download import sha256
 from common.fid import density_and_coverage, features, frechet_distance, read_set
@@ -65,11 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--seed", arguments.seed, 0)
     for steps in arguments.steps:
         check_range("--steps", steps, 1, MOST_STEPS)
-    model = for_inference(load_face_unet(arguments.unet_pt), choose_device(arguments.device), arguments.precision)
+    device = choose_device(arguments.device)
+    precision = usable_precision(device, arguments.precision)
+    model = for_inference(load_face_unet(arguments.unet_pt), device, precision)
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
     measurements = Measurements(arguments.out, order=["weights", "precision", "steps"])
     real = features(read_set(arguments.data, arguments.size), arguments.cache)
-    given = {"weights": sha256(arguments.unet_pt)[:8], "precision": arguments.precision, "data": Path(arguments.data).name}
+    given: dict[str, Any] = {"weights": sha256(arguments.unet_pt)[:8], "precision": precision, "data": Path(arguments.data).name}
     given |= {"size": arguments.size, "seed": arguments.seed, "faces": len(noises)}
     best: Tensor | None = None
     for steps in arguments.steps:

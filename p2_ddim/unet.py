@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
-from common.cli import UserError, has_bf16
+from common.cli import UserError, usable_precision
 from common.config import option
 from p2_ddim.winograd import WinogradConv2d
 
@@ -205,7 +205,7 @@ def for_inference(model: FaceUNet, device: torch.device, precision: str = "float
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = model.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
-    if precision == "bf16" and has_bf16(device):
+    if usable_precision(device, precision) == "bf16":
         for name, module in model.named_children():
             if name != "time":  # frequencies times timesteps up to 999 need more than bf16's 8 bits
                 module.bfloat16()

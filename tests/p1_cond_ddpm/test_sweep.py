@@ -30,13 +30,15 @@ def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes
     assert sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval), 1000) == passes
 
 
-def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder):
+def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, monkeypatch):
+    monkeypatch.setattr("common.cli.has_bf16", lambda device: False)
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
     command = ["--data", str(digit_folder()), "--cache", str(tmp_path / "features"), "--out", str(tmp_path / "sweep.csv")]
     command += ["--weights", str(tmp_path / "w.pt"), "--per-digit", "1"]
-    assert sweep.main([*command, "--num-steps", "1", "2"]) == 0
+    assert sweep.main([*command, "--num-steps", "1", "2", "--precision", "float32", "bf16"]) == 0
     before = pd.read_csv(tmp_path / "sweep.csv")
-    assert before["num_steps"].tolist() == [1, 2] and before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
+    assert before["num_steps"].tolist() == [1, 2] and set(before["precision"]) == {"float32"}
+    assert before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
     assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "3.5", "1"]) == 0
     after = pd.read_csv(tmp_path / "sweep.csv")
     assert after["guidance_scale"].tolist() == [3.5, 3.5, 1.0] and after["seconds"].tolist()[:2] == before["seconds"].tolist()

@@ -17,9 +17,11 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
     np.savez(tmp_path / "real.npz", images=np.random.RandomState(0).randint(0, 256, (9, 40, 36, 3), dtype=np.uint8))
     command = [str(tmp_path / "w.pt"), "--data", f"{tmp_path / 'real.npz'}:0:8", "--count", "3", "--out", str(tmp_path / "steps.csv")]
-    assert sweep.main([*command, "--steps", "3", "6"]) == 0
+    monkeypatch.setattr("common.cli.has_bf16", lambda device: False)
+    assert sweep.main([*command, "--steps", "3", "6", "--precision", "bf16"]) == 0
     before = pd.read_csv(tmp_path / "steps.csv")
-    assert before["steps"].tolist() == [3, 6] and (before["fid768"] > 0).all() and before["coverage"].between(0, 1).all()
+    assert before["steps"].tolist() == [3, 6] and set(before["precision"]) == {"float32"}
+    assert (before["fid768"] > 0).all() and before["coverage"].between(0, 1).all()
     assert before["distance"][0] > before["distance"][1] == 0
     assert sweep.main([*command, "--steps", "3", "2"]) == 0
     after = pd.read_csv(tmp_path / "steps.csv")
