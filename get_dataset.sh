@@ -9,6 +9,11 @@ fi
 partial=$here/.hw2_data.partial
 mkdir -p "$partial"
 python3 -m gdown --continue 1YxkObGDlqZM0-9Zq-QMjk7q1vND4UJl3 --output "$partial/hw2_data.zip"
+if ! python3 -m zipfile --test "$partial/hw2_data.zip" >/dev/null 2>&1; then
+    rm "$partial/hw2_data.zip"
+    echo "error: what was downloaded is no intact zip and was removed; run this again" >&2
+    exit 2
+fi
 python3 -m zipfile --extract "$partial/hw2_data.zip" "$partial"
 mv "$partial/hw2_data" "$here/hw2_data"
 rm -r "$partial"

@@ -17,5 +17,4 @@ export HW2_REAL_DATA=${HW2_REAL_DATA:-$(cd "$here/.." && pwd)/shared}
 cd "$here"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
-[ $# -gt 0 ] || set -- -m "not slow"
-exec "$PYTHON" -m pytest "$@"
+exec "$PYTHON" -m pytest -m "not slow" "$@"

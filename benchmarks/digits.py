@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
-from common.cli import choose_device, command
+from common.cli import autocast, choose_device, command, usable_precision
 from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, last
 from p1_cond_ddpm.loss import guided, v_loss
 from p1_cond_ddpm.unet import UNet, UNetConfig
@@ -36,11 +36,11 @@ def diffusers_network() -> UNet2DModel:
 
 
 def training_step(loss: Callable[[], Tensor], model: nn.Module, device: torch.device) -> Callable[[], None]:
-    """One AdamW step under bf16 autocast."""
+    """One AdamW step, in bf16 where the device has it."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device, "bf16"):
             value = loss()
         optimizer.zero_grad()
         value.backward()
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = ", ".join(f"{who} {1e3 * seconds / unit:.2f}" for who, seconds in times.items())
         print(f"{name}: {values}, ratio {times['diffusers'] / times['ours']:.2f}")
     work, peak = multiply_adds(ours, x[:1], t[:1], labels[:1]), matmul_peak(device)
+    print(f"precision: sampling float32, training {usable_precision(device, 'bf16')}")
     parameters = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (ours, theirs)]
     print(f"parameters: ours {parameters[0]:.2f} M, diffusers {parameters[1]:.2f} M")
     print(f"multiply-adds of one forward pass: {work / 1e6:.0f} M; matrix-product peak {peak / 1e9:.0f} G/s")

@@ -17,15 +17,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli import UserError, command
-from common.files import whole_file
+from common.files import REPOSITORY, whole_file
 
 COUNT, SIZE = 10_000, (28, 28)
-HERE = Path(__file__).resolve().parent.parent
 SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
 NAMES_SHOWN = 3
 README_START = """# MNIST by DDPM
 
-All commands run in `src`, after `python3 -m pip install -r ../requirements.txt`.
+All commands run in `src`, after `python3 -m pip install -r ../requirements.txt`. Neither weights nor figures are in
+this archive: train first, then `W=runs/mnist/weights.pt`.
 """
 
 
@@ -113,11 +113,11 @@ def archive_images(folder: Path, path: Path) -> None:
 def code_files() -> Iterator[tuple[str, bytes]]:
     """The sources of all packages under src/, a readme for those who unpack it, and the requirements."""
     for package in SOURCES:
-        for source in sorted(path for path in (HERE / package).rglob("*") if path.suffix in (".py", ".txt")):
-            yield f"src/{source.relative_to(HERE).as_posix()}", source.read_bytes()
-    section = (HERE / "README.md").read_text().split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
+        for source in sorted(path for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".txt")):
+            yield f"src/{source.relative_to(REPOSITORY).as_posix()}", source.read_bytes()
+    section = (REPOSITORY / "README.md").read_text().split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
     yield "readme.md", (README_START + section).encode()
-    yield "requirements.txt", (HERE / "requirements.txt").read_bytes()
+    yield "requirements.txt", (REPOSITORY / "requirements.txt").read_bytes()
 
 
 @command

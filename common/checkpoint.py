@@ -67,6 +67,6 @@ def load_weights(path: Path) -> Weights:
     """Read a file of `save_weights`. Raises UserError where it is missing, damaged or not of this project."""
     content = load_tensors(path)
     if not isinstance(content, dict) or set(content) != {"config", "metadata", "state_dict"}:
-        raise UserError(f"{path}: not a weight file of this project; bash hw2_download.sh restores the released ones")
+        raise UserError(f"{path}: not a weight file of this project; git checkout checkpoints restores the released ones")
     state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
     return Weights(content["config"], content["metadata"], state)

@@ -33,12 +33,20 @@ def command(main: Main) -> Main:
             message = f"{where}: {error.strerror}" if where else str(error)
         except ModuleNotFoundError as error:
             message = f"no package {error.name}; install requirements.txt, and requirements-dev.txt for what graders don't run"
-        except torch.cuda.OutOfMemoryError:
-            message = "the GPU's memory is full; give a smaller batch or chunk size, or --device cpu"
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            message = "out of memory; give a smaller batch or chunk size, or where it is a GPU's --device cpu"
         print(f"error: {message}", file=sys.stderr)
         return 2
 
     return wrapped
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is Python's, the CPU allocator's, CUDA's or one of its libraries' way to say so."""
+    words = ("out of memory", "can't allocate memory", "unable to find a valid cudnn algorithm", "unable to find an engine", "alloc_failed")
+    return isinstance(error, MemoryError) or isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
 def choose_device(name: str) -> torch.device:

@@ -19,7 +19,7 @@ from PIL import Image
 from common.cli import UserError, command
 from common.diffusion import ddim_timesteps
 from common.download import CHECKPOINTS
-from common.files import real_data, whole_file
+from common.files import REPOSITORY, real_data, whole_file
 from common.images import write_png
 from p1_cond_ddpm import judge
 from p2_ddim.evaluate import mean_squared_error
@@ -28,7 +28,6 @@ from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise,
 from p2_ddim.unet import load_face_unet
 from p3_dann.evaluate import csv_accuracy
 
-HERE = Path(__file__).resolve().parent.parent
 DOMAINS = {"svhn": "40 %", "usps": "76 %"}  # and the accuracy that the homework requires
 
 
@@ -51,8 +50,8 @@ def timed(*words: object) -> float:
 
 def find_data(out: Path) -> Path | None:
     """A folder in the layout of hw2_data/, or None."""
-    if (HERE / "hw2_data").is_dir():
-        return HERE / "hw2_data"
+    if (REPOSITORY / "hw2_data").is_dir():
+        return REPOSITORY / "hw2_data"
     unpack = real_data("data/unpack.py")
     if not unpack:
         return None
@@ -63,8 +62,8 @@ def find_data(out: Path) -> Path | None:
 
 def digits(out: Path) -> Row:
     """Problem 1: the judge's accuracy on the 1000 images."""
-    seconds = timed("bash", HERE / "hw2_1.sh", out / "p1")
-    classify = [sys.executable, HERE / "digit_classifier.py", "--folder", out / "p1"]
+    seconds = timed("bash", REPOSITORY / "hw2_1.sh", out / "p1")
+    classify = [sys.executable, REPOSITORY / "digit_classifier.py", "--folder", out / "p1"]
     result = subprocess.run([*map(str, classify)], stdout=subprocess.PIPE, text=True)
     if result.returncode:
         raise UserError("digit_classifier.py: failed, see above")
@@ -81,7 +80,7 @@ def faces(out: Path, data: Path | None) -> Row:
         noises, reference, network = out / "noise", out / "GT", CHECKPOINTS / "p2_celeba32.pt"
         metric = "MSE to diffusers, stand-in: our own network, 32×32"
         make_reference_faces(network, noises, reference)
-    seconds = timed("bash", HERE / "hw2_2.sh", noises, out / "p2", network)
+    seconds = timed("bash", REPOSITORY / "hw2_2.sh", noises, out / "p2", network)
     errors = [mean_squared_error(out / "p2" / path.name, path) for path in sorted(reference.glob("*.png"))]
     return Row("2 faces", metric, "< 20", f"{np.mean(errors):.4f}", seconds)
 
@@ -109,7 +108,7 @@ def domain(out: Path, data: Path, name: str, required: str) -> Row:
     folder.mkdir()
     for image in pd.read_csv(source / "val.csv", dtype={"image_name": str})["image_name"]:
         (folder / image).symlink_to((source / "data" / image).resolve())
-    seconds = timed("bash", HERE / "hw2_3.sh", folder, out / f"{name}.csv")
+    seconds = timed("bash", REPOSITORY / "hw2_3.sh", folder, out / f"{name}.csv")
     correct, total = csv_accuracy(out / f"{name}.csv", source / "val.csv")
     return Row(f"3 MNIST-M to {name.upper()}", f"accuracy, {total} val images", required, f"{100 * correct / total:.1f} %", seconds)
 
@@ -125,7 +124,7 @@ def domain_stand_in(out: Path) -> Row:
         small = Image.fromarray((image * (255 / 16)).astype(np.uint8))
         small.resize((28, 28), Image.Resampling.BILINEAR).save(folder / name)
     pd.DataFrame({"image_name": names, "label": bunch.target}).to_csv(out / "bundled labels.csv", index=False)
-    seconds = timed("bash", HERE / "hw2_3.sh", folder, out / "bundled.csv")
+    seconds = timed("bash", REPOSITORY / "hw2_3.sh", folder, out / "bundled.csv")
     correct, total = csv_accuracy(out / "bundled.csv", out / "bundled labels.csv")
     metric = f"accuracy, stand-in: {total} bundled digits"
     return Row("3 MNIST-M to USPS", metric, DOMAINS["usps"], f"{100 * correct / total:.1f} %", seconds)
@@ -144,7 +143,7 @@ def print_table(rows: Sequence[Row]) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HERE / "runs" / "demo", help="emptied first (default: runs/demo)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "demo", help="emptied first (default: runs/demo)")
     parser.add_argument("--table", type=Path, help="write the table as a CSV, too")
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
@@ -154,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     marker.touch()
-    timed("bash", HERE / "hw2_download.sh")
+    timed("bash", REPOSITORY / "hw2_download.sh")
     data = find_data(out)
     rows = [digits(out), faces(out, data)]
     if data:

@@ -18,8 +18,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.cli import UserError, command
+from common.files import REPOSITORY
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+CHECKPOINTS = REPOSITORY / "checkpoints"
 ATTEMPTS = 3
 BLOCK = 1 << 18
 

@@ -31,13 +31,17 @@ def digit_grid(model: UNet, digits: Sequence[Wanted], device: torch.device) -> T
 
 
 def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
-    """Accuracy and FID-768 against guidance scale and against steps, the other settings at the graded images' (sweep.py)."""
+    """Accuracy and FID-768 against guidance scale and against steps, the other settings at the graded images' (sweep.py).
+
+    Rows in bf16 come before those in float32, where both were measured.
+    """
     default = as_row(weights, SampleOptions())
+    del default["precision"]
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots(2, 2, sharex="col", sharey="row")
     for column, (name, title) in enumerate((("guidance_scale", "guidance scale (1 = off)"), ("num_steps", "steps"))):
         others = table[[n for n in default if n != name]]
-        rows = table[(others == pd.Series(default)[others.columns]).all(axis=1)].sort_values(name)
+        rows = table[(others == pd.Series(default)[others.columns]).all(axis=1)].sort_values([name, "precision"]).drop_duplicates(name)
         if rows.empty:
             raise UserError(f"the sweep has no row of {weights} with the graded images' settings; run p1_cond_ddpm.sweep")
         for axis, (metric, label) in zip(axes[:, column], (("own_judge", "accuracy, own judge"), ("fid768", "FID-768"))):

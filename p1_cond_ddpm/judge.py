@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
 from common.cli import UserError, command
-from common.files import real_data
+from common.download import CHECKPOINTS
+from common.files import REPOSITORY, real_data
 from common.images import read_rgb, to_unit_range
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-OWN = REPOSITORY / "checkpoints" / "judge.pt"
+OWN = CHECKPOINTS / "judge.pt"
 
 
 class LeNet(nn.Module):

@@ -24,14 +24,14 @@ from common.cli import UserError, autocast, choose_device, command
 from common.config import check_range, option, parse_options, to_json
 from common.diffusion import Step, ddim, dpm_solver_pp_2m, last, trailing_timesteps
 from common.digits import NULL_LABEL, SIZE
-from common.download import sha256
+from common.download import CHECKPOINTS, sha256
 from common.files import whole_file
 from common.images import to_uint8, write_png
 from common.rng import RandnLike, per_sample_noise, step_seed
 from p1_cond_ddpm.loss import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "p1_mnistm.pt"
+WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"
 SAMPLERS = ("dpm", "ddim", "ddpm")
 
 
@@ -155,10 +155,10 @@ def wanted_images(arguments: argparse.Namespace) -> list[Wanted]:
 def load_denoiser(path: Path, wanted: Sequence[Wanted], *, guided: bool) -> UNet:
     """The network of a weight file. Raises UserError where it isn't one, or wasn't trained for such labels or for guidance."""
     metadata, unlabelled = load_weights(path).metadata, [one.label == NULL_LABEL for one in wanted]
-    dropout = metadata.get("train", {}).get("label_dropout")
-    if (dropout == 1 or not metadata.get("labelled", True)) and not all(unlabelled):
+    hidden = metadata.get("train", {}).get("label_dropout") if metadata.get("labelled", True) else 1
+    if hidden == 1 and not all(unlabelled):
         raise UserError(f"{path}: trained without labels; give --count and --labels none")
-    if dropout == 0 and (guided or any(unlabelled)):
+    if hidden == 0 and (guided or any(unlabelled)):
         raise UserError(f"{path}: trained on labels alone; give --guidance-scale 1 and no --labels none")
     return load_network(path, UNet, UNetConfig)
 
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
     add_wanted_options(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=100, help="does not change the images (default: 100)")
+    parser.add_argument("--batch-size", type=int, default=100, help="changes the images by one grey level at most (default: 100)")
     parser.add_argument("--device", default="auto")
     arguments, options = parse_options(parser, argv, SampleOptions)
     check_range("--batch-size", arguments.batch_size, 1)

@@ -18,10 +18,9 @@ from common.cli import UserError, choose_device, command
 from common.diffusion import Denoiser
 from common.figures import save_figure
 from common.images import grid, to_uint8
-from common.rng import step_seed
 from p2_ddim.interpolate import lerp, slerp
 from p2_ddim.noise import seeded_noises
-from p2_ddim.sample import distance, invert_faces, read_noise, sample_faces, to_pictures
+from p2_ddim.sample import distance, invert_faces, read_noise, sample_faces, step_noise_seeds, to_pictures
 from p2_ddim.sweep import MOST_STEPS, STEPS, measured
 from p2_ddim.unet import for_inference, load_face_unet
 
@@ -44,7 +43,7 @@ def lay_out(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> No
 
 def draw_eta(denoise: Denoiser, x_T: Tensor) -> Figure:
     """A row for every eta, a column for every noise; each image's own seed at every eta."""
-    rows = torch.cat([to_pictures(sample_faces(denoise, x_T, eta=eta, seeds=[step_seed(0, i) for i in range(len(x_T))])) for eta in ETAS])
+    rows = torch.cat([to_pictures(sample_faces(denoise, x_T, eta=eta, seeds=step_noise_seeds(len(x_T)))) for eta in ETAS])
     figure = Figure(figsize=(1.5 * len(x_T) + 1, 1.5 * len(ETAS)), dpi=110, layout="constrained")
     lay_out(figure.subplots(), rows, len(x_T), [f"η = {eta:g}" for eta in ETAS])
     return figure

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import load_tensors
-from common.cli import UserError, choose_device, command, usable_precision
+from common.cli import UserError, choose_device, command, out_of_memory, usable_precision
 from common.config import check_range
 from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
 from common.images import write_png
@@ -85,6 +85,11 @@ def distance(a: Tensor, b: Tensor) -> float:
     return (a.float() - b.float()).square().mean().sqrt().item()
 
 
+def step_noise_seeds(count: int, *, seed: int = 0) -> list[int]:
+    """For eta > 0: a seed per image, of other numbers than `seeded_noises` of the same seed."""
+    return [step_seed(seed, i, 1) for i in range(count)]
+
+
 def read_noise(path: Path) -> Tensor:
     """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
     noise = load_tensors(path)
@@ -110,11 +115,6 @@ def chunks(noises: dict[str, Tensor], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception is CUDA's, the CPU allocator's or Python's way to say so."""
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
-
 def peak_memory(device: torch.device) -> int:
     """Bytes: the most that tensors took on a GPU, or that this process took in all on a CPU (Linux)."""
     if device.type == "cuda":
@@ -135,7 +135,7 @@ def sample_to_files(
 ) -> None:
     """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
     device, denoise = next(model.parameters()).device, denoiser(model)
-    seeds = {name: step_seed(seed, i) for i, name in enumerate(noises)}
+    seeds = dict(zip(noises, step_noise_seeds(len(noises), seed=seed)))
     left = dict(noises)
     with tqdm(total=len(noises) * num_steps, unit="step", desc="DDIM") as bar:
         while left:

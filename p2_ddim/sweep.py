@@ -39,9 +39,9 @@ def draw(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) 
 
 
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
-    """A CSV's rows of one network, by steps. Raises UserError where it has none."""
-    table = read_measurements(path, ["steps"])
-    rows = table[table["weights"] == sha256(unet_pt)[:8]].sort_values("steps")
+    """A CSV's rows of one network, by steps, in bf16 before float32 where both are there. Raises UserError where it has none."""
+    table = read_measurements(path, ["steps", "precision"])
+    rows = table[table["weights"] == sha256(unet_pt)[:8]].sort_values(["steps", "precision"]).drop_duplicates("steps")
     if rows.empty:
         raise UserError(f"{path}: no row of {unet_pt}; measure it with p2_ddim.sweep")
     return rows

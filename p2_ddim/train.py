@@ -1,4 +1,4 @@
-"""Train a face network of problem 2's topology, of any widths, on pictures of any size.
+"""Train a face network of problem 2's topology, of any widths, on square pictures whose side is a multiple of 32.
 
 python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run runs/faces
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
@@ -22,7 +22,7 @@ from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock
 
 @dataclass(frozen=True)
 class TrainOptions:
-    size: int = option(64, "side of the training pictures", smallest=8)
+    size: int = option(64, "side of the training pictures, a multiple of 32", smallest=32)
     batch_size: int = option(64, "images per step and process", smallest=1)
 
 
@@ -54,8 +54,10 @@ def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule,
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data=".npz of images, or a folder of pictures")
     arguments, config, train, options = parse_options(parser, argv, FaceUNetConfig, TrainOptions, FitOptions)
-    if any(width % 32 for width in config.widths) or train.size % 2 ** (len(config.widths) - 1):
-        raise UserError(f"--widths {config.widths} --size {train.size}: give widths that 32 divides, and a size that halves between levels")
+    if any(width % 32 for width in config.widths):
+        raise UserError(f"--widths {config.widths}: give multiples of 32")
+    if train.size % max(32, 2 ** (len(config.widths) - 1)):
+        raise UserError(f"--size {train.size}: give a multiple of 32, and one that halves between {len(config.widths)} levels")
     if config.time_channels % 2:
         raise UserError(f"--time-channels {config.time_channels}: give an even number, half for sines, half for cosines")
     device = choose_device(arguments.device)

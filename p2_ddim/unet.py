@@ -26,10 +26,10 @@ DOWN_BLOCKS, UP_BLOCKS = 2, 3
 class FaceUNetConfig:
     """The defaults are the course's network."""
 
-    widths: tuple[int, ...] = option((128, 128, 256, 256, 512, 512), "channels of each level, multiples of 32, finest level first")
-    attention_levels: tuple[int, ...] = option((4,), "levels with self-attention; 0 is the finest")
-    time_channels: int = option(128, "sinusoids of the timestep")
-    embedding: int = option(512, "channels of the time embedding")
+    widths: tuple[int, ...] = option((128, 128, 256, 256, 512, 512), "channels of each level, finest first, multiples of 32", smallest=32)
+    attention_levels: tuple[int, ...] = option((4,), "levels with self-attention; 0 is the finest", smallest=0)
+    time_channels: int = option(128, "sinusoids of the timestep", smallest=2)
+    embedding: int = option(512, "channels of the time embedding", smallest=1)
 
     @classmethod
     def of(cls, state_dict: Mapping[str, Tensor]) -> "FaceUNetConfig":

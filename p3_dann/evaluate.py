@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
-from common.digits import load_digits, read_labels
+from common.digits import DigitSet, load_digits, read_labels
 from p3_dann import augment
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 from p3_dann.predict import predict
@@ -27,9 +27,8 @@ def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
     return int((predicted[truth.index] == truth).sum()), len(truth)
 
 
-def val_accuracy(model: DigitNetwork, root: Path) -> float:
-    """Share of a set's val images that the network gets right."""
-    digits = load_digits(root, "val.csv")
+def accuracy(model: DigitNetwork, digits: DigitSet) -> float:
+    """Share of labelled images that the network gets right."""
     return (predict(model, digits.images) == digits.labels).float().mean().item()
 
 
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"accuracy {correct / total:.4f} ({correct}/{total})")
     elif arguments.weights and arguments.data:
         model = load_network(arguments.weights, DigitNetwork, NetworkConfig).to(choose_device(arguments.device))
-        print(f"accuracy {val_accuracy(model, arguments.data):.4f}")
+        print(f"accuracy {accuracy(model, load_digits(arguments.data, 'val.csv')):.4f}")
     else:
         raise UserError("give --predictions and --labels, or --weights and --data")
     return 0

@@ -14,9 +14,9 @@ from p3_dann.adversarial import gradient_reversal
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    widths: tuple[int, ...] = option((64, 128, 128), "channels of each pair of convolutions")
-    dropout: float = option(0.1, "after each pair but the last, whole channels")
-    hidden: int = option(256, "hidden units of the domain discriminator")
+    widths: tuple[int, ...] = option((64, 128, 128), "channels of each pair of convolutions", smallest=1)
+    dropout: float = option(0.1, "after each pair but the last, whole channels", smallest=0, largest=1)
+    hidden: int = option(256, "hidden units of the domain discriminator", smallest=1)
     instance_norm: bool = option(True, "normalise every channel of every input image")
 
 

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from common.checkpoint import load_network
 from common.cli import UserError, choose_device, command
 from common.digits import read_digit
+from common.download import CHECKPOINTS
 from common.files import whole_file
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 

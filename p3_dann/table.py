@@ -62,11 +62,13 @@ def minutes(run: Path) -> float:
 def print_ablation(runs: Sequence[Path]) -> None:
     """A Markdown table of runs with one target, and how well agreement ranks them."""
     results, reference = [read_result(run) for run in runs], read_options(runs[0])
+    target = reference["target"]
     print("| options | val accuracy, % | agreement, % | minutes |\n|---|---|---|---|")
     scores = []
     for run, result in zip(runs, results):
-        different = [f"{name} {value}" for name, value in read_options(run).items() if value != reference[name]]
-        target = reference["target"]
+        if target not in result["agreement"]:
+            raise UserError(f"{run}: not adapted to {target}, as {runs[0]} is; give runs of one target")
+        different = [f"{name} {value}" for name, value in read_options(run).items() if value != reference.get(name)]
         scores.append((result["agreement"][target], result["val_accuracy"][target]))
         agreement, accuracy = (f"{100 * score:.1f}" for score in scores[-1])
         print(f"| {', '.join(different) or 'all parts'} | {accuracy} | {agreement} | {minutes(run):.1f} |")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights
-from common.cli import choose_device, command
+from common.cli import UserError, choose_device, command
 from common.config import option, parse_options, to_json
 from common.digits import load_digits
 from common.files import whole_file
@@ -30,10 +30,11 @@ from p3_dann.adversarial import (
     dann_loss,
     pseudo_label_loss,
 )
-from p3_dann.evaluate import agreement, val_accuracy
+from p3_dann.evaluate import accuracy, agreement
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
 SOURCE, TARGETS = "mnistm", ("svhn", "usps")
+MOST_LEVELS = 5  # 28 pixels, 14, 7, 3, 1
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class TrainOptions:
     mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
     batch_size: int = option(128, "images per domain and step", smallest=1)
     strong_views: bool = option(True, "train on strongly augmented views, else on weakly augmented ones")
-    neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)")
-    lambda_max: float = option(0.3, "largest factor of the reversed gradient")
-    entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda")
-    balance: float = option(0.1, "weight of the target predictions' class imbalance, grown with lambda")
-    pseudo: float = option(1.0, "weight of the averaged network's labels on target images")
-    pseudo_start: float = option(0.3, "progress from which they count")
-    threshold: float = option(0.9, "confidence above which they count")
+    neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)", smallest=0, largest=1)
+    lambda_max: float = option(0.3, "largest factor of the reversed gradient", smallest=0)
+    entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda", smallest=0)
+    balance: float = option(0.1, "weight of the target predictions' class imbalance, grown with lambda", smallest=0)
+    pseudo: float = option(1.0, "weight of the averaged network's labels on target images", smallest=0)
+    pseudo_start: float = option(0.3, "progress from which they count", smallest=0, largest=1)
+    threshold: float = option(0.9, "confidence above which they count", smallest=0, largest=1)
 
 
 def student_view(x: Tensor, train: TrainOptions) -> Tensor:
@@ -101,6 +102,8 @@ def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: Train
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data="folder with mnistm/, svhn/ and usps/")
     arguments, train, config, options = parse_options(parser, argv, TrainOptions, NetworkConfig, FitOptions)
+    if len(config.widths) > MOST_LEVELS:
+        raise UserError(f"--widths {config.widths}: give at most {MOST_LEVELS}, each half as fine as the one before")
     device = choose_device(arguments.device)
 
     torch.manual_seed(options.seed)
@@ -116,17 +119,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         images, labels = digits.images.to(device), digits.labels.to(device)
         loss = single_domain_loss(images, labels, train, options.seed)
         data = fingerprint(images, labels)
+    names = (train.target,) if train.mode != "source" else tuple(name for name in TARGETS if (arguments.data / name).is_dir())
+    splits = {name: [load_digits(arguments.data / name, f"{split}.csv") for split in ("train", "val")] for name in names}
     settings = {"train": to_json(train), "network": to_json(config), "data": {"fingerprint": data}}
     ema = fit(loss, model, options, arguments.run, settings=settings).requires_grad_(False)
     if not is_main_process():
         return 0
     save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
-    names = TARGETS if train.mode == "source" else (train.target,)
     result = {
         "mode": train.mode,
         "seed": options.seed,
-        "val_accuracy": {name: val_accuracy(ema, arguments.data / name) for name in names},
-        "agreement": {name: agreement(ema, load_digits(arguments.data / name, "train.csv").images) for name in names},
+        "val_accuracy": {name: accuracy(ema, val) for name, (_, val) in splits.items()},
+        "agreement": {name: agreement(ema, unlabelled.images) for name, (unlabelled, _) in splits.items()},
     }
     print(json.dumps(result))
     with whole_file(arguments.run / "result.json") as temporary:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from common.files import REPOSITORY
 
 
 @pytest.fixture(scope="session")

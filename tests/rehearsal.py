@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common import demo
+from common.files import REPOSITORY
 
-HERE = Path(__file__).resolve().parent.parent
 SCRIPTS = ("hw2_download.sh", "hw2_1.sh", "hw2_2.sh", "hw2_3.sh")
 INFERENCE = ("common/download.py", "p1_cond_ddpm/sample.py", "p2_ddim/sample.py", "p3_dann/predict.py")
 PACKAGES = set("numpy torch torchvision sklearn timm transformers matplotlib PIL imageio scipy skimage pandas tqdm gdown yaml".split())
@@ -29,14 +29,14 @@ class Result(NamedTuple):
 
 def source_files() -> list[Path]:
     """The committed shell and Python files that are not tests."""
-    listed = subprocess.run(["git", "ls-files", "*.sh", "*.py"], cwd=HERE, capture_output=True, text=True, check=True).stdout.split("\n")
-    return [HERE / name for name in listed if name and not name.startswith("tests/")]
+    listed = subprocess.run(["git", "ls-files", "*.sh", "*.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [REPOSITORY / name for name in listed.stdout.split("\n") if name and not name.startswith("tests/")]
 
 
 def found(pattern: re.Pattern, files: Iterable[Path]) -> list[str]:
     """Where a pattern stands: file:line."""
     return [
-        f"{path.relative_to(HERE)}:{number}"
+        f"{path.relative_to(REPOSITORY)}:{number}"
         for path in files
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if pattern.search(line)
@@ -53,32 +53,32 @@ def imported(start: Path, seen: set[Path]) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
-            local = HERE / (name.replace(".", "/") + ".py")
+            local = REPOSITORY / (name.replace(".", "/") + ".py")
             if local.is_file():
                 yield from imported(local, seen)
-            elif not (HERE / name.split(".")[0]).is_dir():
+            elif not (REPOSITORY / name.split(".")[0]).is_dir():
                 yield name.split(".")[0]
 
 
 def static_rules() -> Iterator[Result]:
-    missing = [name for name in SCRIPTS if not os.access(HERE / name, os.X_OK)]
+    missing = [name for name in SCRIPTS if not os.access(REPOSITORY / name, os.X_OK)]
     yield Result("scripts are there and executable", not missing, ", ".join(missing or SCRIPTS))
-    files = [path for path in HERE.rglob("*") if path.is_file() and ".git" not in path.relative_to(HERE).parts]
+    files = [path for path in REPOSITORY.rglob("*") if path.is_file() and ".git" not in path.relative_to(REPOSITORY).parts]
     largest = max(files, key=lambda path: path.stat().st_size)
     size = largest.stat().st_size
-    yield Result("no file over 50 MB", size <= LARGEST, f"largest {size / 1e6:.1f} MB, {largest.relative_to(HERE)}")
-    pictures = [p for p in files if p.suffix in (".png", ".jpg", ".webp") and p.relative_to(HERE).parts[:2] != ("docs", "figures")]
-    yield Result("no data set", not pictures and not (HERE / "hw2_data").exists(), f"{len(pictures)} pictures outside docs/figures")
+    yield Result("no file over 50 MB", size <= LARGEST, f"largest {size / 1e6:.1f} MB, {largest.relative_to(REPOSITORY)}")
+    pictures = [p for p in files if p.suffix in (".png", ".jpg", ".webp") and p.relative_to(REPOSITORY).parts[:2] != ("docs", "figures")]
+    yield Result("no data set", not pictures and not (REPOSITORY / "hw2_data").exists(), f"{len(pictures)} pictures outside docs/figures")
     for rule, pattern in (("no forbidden command", FORBIDDEN), ("no absolute path", ABSOLUTE)):
         places = found(pattern, source_files())
         yield Result(rule, not places, ", ".join(places) or f"{len(source_files())} files")
-    names = {name for script in INFERENCE for name in imported(HERE / script, set())} - set(sys.stdlib_module_names)
+    names = {name for script in INFERENCE for name in imported(REPOSITORY / script, set())} - set(sys.stdlib_module_names)
     yield Result("graded packages only", names <= PACKAGES, ", ".join(sorted(names - PACKAGES or names)))
 
 
 def runs(out: Path) -> Iterator[Result]:
     """The graded scripts on real input or stand-ins (demo.py), against the baselines and the time limits."""
-    demo.timed("bash", HERE / "hw2_download.sh")
+    demo.timed("bash", REPOSITORY / "hw2_download.sh")
     data = demo.find_data(out)
     rows = [demo.digits(out), demo.faces(out, data)]
     rows += [demo.domain(out, data, name, least) for name, least in demo.DOMAINS.items()] if data else [demo.domain_stand_in(out)]
@@ -87,7 +87,7 @@ def runs(out: Path) -> Iterator[Result]:
         good = reached < required if row.required.startswith("<") else reached >= required
         yield Result(f"problem {row.problem}: {row.metric}", good, f"{row.reached}, required {row.required}")
         limit = LIMITS[row.problem[0]]
-        yield Result(f"problem {row.problem}: time", row.seconds <= limit, f"{row.seconds:.0f} s of {limit} s")
+        yield Result(f"problem {row.problem}: time, {row.metric}", row.seconds <= limit, f"{row.seconds:.0f} s of {limit} s")
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from common.files import REPOSITORY
 
 
 @pytest.fixture

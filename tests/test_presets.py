@@ -45,6 +45,13 @@ def test_a_preset_is_the_recipe_of_its_weights(monkeypatch, package, preset, nam
         assert shared and {key: given[key] for key in shared} == {key: saved[key] for key in shared}
 
 
+def test_every_preset_is_a_command_line(monkeypatch):
+    for path in CHECKPOINTS.parent.glob("*/presets/*.txt"):
+        assert "FitOptions" in parsed(monkeypatch, path.parts[-3], path.stem)
+    modes = {mode: parsed(monkeypatch, "p3_dann", mode)["TrainOptions"]["mode"] for mode in ("source", "target")}
+    assert modes == {"source": "source", "target": "target"}
+
+
 def test_the_public_preset_has_the_published_settings(monkeypatch):
     options = parsed(monkeypatch, "p1_cond_ddpm", "mnist_public")
     assert (options["UNetConfig"]["schedule"], options["UNetConfig"]["num_timesteps"]) == ("linear", 830)

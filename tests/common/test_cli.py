@@ -12,7 +12,10 @@ from common.cli import UserError, autocast, choose_device, command, has_bf16
         (UserError("a.pt: no such file"), "error: a.pt: no such file\n"),
         (OSError(errno.ENOSPC, "No space left on device", "out/a.png"), "error: out/a.png: No space left on device\n"),
         (ModuleNotFoundError("No module named 'diffusers'", name="diffusers"), "error: no package diffusers; "),
-        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), "error: the GPU's memory is full; "),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), "error: out of memory; "),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "error: out of memory; "),
+        (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), "error: out of memory; "),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "error: out of memory; "),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, message, capsys):
@@ -25,12 +28,13 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, message, caps
     assert err.startswith(message) and err.count("\n") == 1
 
 
-def test_other_errors_are_not_hidden():
+@pytest.mark.parametrize("error", [KeyError("own mistake"), RuntimeError("mat1 and mat2 shapes cannot be multiplied")])
+def test_other_errors_are_not_hidden(error):
     @command
     def main(argv=None):
-        raise KeyError("own mistake")
+        raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         main()
 
 

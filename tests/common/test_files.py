@@ -1,5 +1,8 @@
+import errno
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,22 @@ def test_an_error_leaves_nothing_and_keeps_the_old_file(tmp_path):
         temporary.write_text("half")
         raise KeyError
     assert path.read_text() == "old" and os.listdir(path.parent) == ["a.txt"]
+
+
+def test_devices_are_written_to_and_stay_what_they_are():
+    with whole_file(Path(os.devnull)) as path:
+        path.write_text("nothing")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    def denied(**arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".a.csv.x7f3"))
+
+    monkeypatch.setattr(tempfile, "mkstemp", denied)
+    with pytest.raises(PermissionError) as raised, whole_file(tmp_path / "a.csv"):
+        pass
+    assert raised.value.filename == str(tmp_path / "a.csv")
 
 
 def test_the_file_is_as_readable_as_any_other(tmp_path):

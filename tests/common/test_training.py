@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from common.cli import UserError
+from common.files import REPOSITORY
 from common.training import FitOptions, fit, learning_rate_factor
-from tests.conftest import REPOSITORY
 
 OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
 

@@ -47,6 +47,7 @@ def test_output_line_is_the_courses(folder, capsys):
 
 def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch):
     monkeypatch.delenv("HW2_REAL_DATA", raising=False)
+    monkeypatch.setattr(judge, "REPOSITORY", tmp_path)
     assert judge.find_weights() == judge.OWN
     (tmp_path / "course").mkdir()
     (tmp_path / "course" / "Classifier.pth").write_text("")
@@ -54,8 +55,18 @@ def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch
     assert judge.find_weights() == tmp_path / "course" / "Classifier.pth"
 
 
-@pytest.mark.parametrize("fault", ["missing", "empty", "size", "name", "number", "damaged"])
-def test_bad_folders_are_one_line(folder, fault, capsys):
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        ("missing", "nowhere: no images"),
+        ("empty", "out: no images"),
+        ("size", "3_001.png: an image of 27 x 28"),
+        ("name", "x_001.png: "),
+        ("number", "00031.png: "),
+        ("damaged", "3_001.png: "),
+    ],
+)
+def test_bad_folders_are_one_line(folder, fault, words, capsys):
     if fault == "missing":
         folder = folder / "nowhere"
     elif fault == "empty":
@@ -70,4 +81,5 @@ def test_bad_folders_are_one_line(folder, fault, capsys):
     else:
         (folder / "3_001.png").write_bytes(b"")
     assert judge.main(["--folder", str(folder)]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and words in err and err.count("\n") == 1

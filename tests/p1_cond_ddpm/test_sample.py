@@ -101,6 +101,8 @@ def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
     assert sample.main([*command, "--count", "2", "--labels", "none"]) == 0
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.3}, labelled=False)
     assert sample.main(command) == 2
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.0}, labelled=False)
+    assert sample.main([str(tmp_path / "unlabelled"), *command[1:], "--count", "1", "--labels", "none"]) == 0
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.0}, labelled=True)
     capsys.readouterr()
     assert sample.main(command) == 2 and "trained on labels alone" in capsys.readouterr().err

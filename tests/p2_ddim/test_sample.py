@@ -8,7 +8,9 @@ from PIL import Image
 from common.checkpoint import save_weights
 from common.cli import has_bf16
 from common.diffusion import NoiseSchedule
+from common.rng import per_sample_noise
 from p2_ddim import evaluate, sample
+from p2_ddim.noise import seeded_noises
 from p2_ddim.unet import FaceUNet
 from tests.conftest import assert_one_line_error
 from tests.p2_ddim.test_unet import THIN, filled
@@ -38,7 +40,7 @@ def test_pictures_use_one_range_over_all_channels():
 
 
 def test_script_names_its_output_after_the_noises(script, inputs):
-    result = script("hw2_2.sh", "noise", "new folder/out", "thin.pt", "--num-steps", "2")
+    result = script("hw2_2.sh", "noise", "new folder/out", "thin.pt", "--num-steps", "2", "--device", "cpu")
     assert result.returncode == 0, result.stderr
     assert 0.05 < float(re.search(r"peak memory (\S+) GB", result.stderr)[1]) < 6
     out = inputs / "new folder" / "out"
@@ -87,9 +89,9 @@ def test_bf16_is_asked_for_and_near(inputs, model):
     save_weights(inputs / "thin.pt", model, THIN)
     (inputs / "one").mkdir()
     torch.save(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)), inputs / "one" / "00.pt")
-    pictures = {}
+    pictures, common = {}, ["--num-steps", "2", "--device", "cpu"]
     for name, how in (("default", []), ("float32", ["--precision", "float32"]), ("bf16", ["--precision", "bf16"])):
-        assert sample.main([str(inputs / "one"), str(inputs / name), str(inputs / "thin.pt"), "--num-steps", "2", *how]) == 0
+        assert sample.main([str(inputs / "one"), str(inputs / name), str(inputs / "thin.pt"), *common, *how]) == 0
         pictures[name] = np.asarray(Image.open(inputs / name / "00.png")).astype(int)
     assert np.array_equal(pictures["default"], pictures["float32"])
     assert np.square(pictures["bf16"] - pictures["float32"]).mean() < 4
@@ -108,6 +110,11 @@ class Scarce:
         if len(x) > self.largest:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return self.model(x, t)
+
+
+def test_noise_of_the_steps_is_not_the_starting_noise_again():
+    steps = per_sample_noise(sample.step_noise_seeds(2, seed=3))(torch.empty(2, 3, 32, 32))
+    assert (steps * seeded_noises(2, 32, seed=3)).mean().abs() < 0.1
 
 
 def test_chunks_halve_when_memory_runs_out(inputs, model):

@@ -30,9 +30,12 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
 
 def test_rows_of_one_network_are_found(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"w")
-    table = pd.DataFrame({"weights": [sha256(tmp_path / "w.pt")[:8], "00000000", sha256(tmp_path / "w.pt")[:8]], "steps": [9, 5, 3]})
+    ours = sha256(tmp_path / "w.pt")[:8]
+    rows = [(ours, 9, "float32"), ("00000000", 5, "bf16"), (ours, 3, "float32"), (ours, 3, "bf16")]
+    table = pd.DataFrame(rows, columns=["weights", "steps", "precision"])
     table.to_csv(tmp_path / "steps.csv", index=False)
-    assert sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")["steps"].tolist() == [3, 9]
+    measured = sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")
+    assert measured["steps"].tolist() == [3, 9] and measured["precision"].tolist() == ["bf16", "float32"]
     (tmp_path / "w.pt").write_bytes(b"other")
     with pytest.raises(UserError, match="no row of"):
         sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")

@@ -7,7 +7,7 @@ from p2_ddim import sample, train
 from p2_ddim.unet import load_face_unet
 from tests.p2_ddim.test_unet import THIN
 
-SMALL = ["--widths", "32", "64", "--attention-levels", "1", "--size", "16", "--batch-size", "4", "--steps", "2", "--time-channels", "32"]
+SMALL = ["--widths", "32", "64", "--attention-levels", "1", "--size", "32", "--batch-size", "4", "--steps", "2", "--time-channels", "32"]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_trained_weights_are_a_face_network_that_samples(faces):
 
 @pytest.mark.parametrize(
     "option, value, words",
-    [("--size", "15", "halves"), ("--widths", "40", "32 divides"), ("--data", "no.npz", "no such")],
+    [("--size", "48", "multiple of 32"), ("--widths", "40", "multiples of 32"), ("--data", "no.npz", "no such")],
 )
 def test_bad_options_are_one_line(faces, capsys, option, value, words):
     command = ["--data", str(faces / "faces.npz"), "--run", str(faces / "run"), *SMALL, option, value]

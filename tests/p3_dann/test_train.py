@@ -29,3 +29,19 @@ def test_adaptation_never_sees_a_target_label(tmp_path, digit_folder):
             path = tmp_path / "digits" / "svhn" / csv
             pd.read_csv(path).assign(label=7).to_csv(path, index=False)
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        (["--widths", *"888888"], "at most 5"),
+        (["--dropout", "2"], "--dropout 2"),
+        (["--learning-rate=-1"], "--learning-rate -1"),
+        (["--target", "usps"], "val.csv"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_training(tmp_path, digit_folder, capsys, option, words):
+    [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
+    (tmp_path / "digits" / "usps" / "val.csv").unlink()
+    assert train.main(["--data", str(tmp_path / "digits"), "--run", str(tmp_path / "run"), *SMALL, *option]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
