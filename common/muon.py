@@ -10,17 +10,20 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from common.cli import has_bf16
+
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the odd quintic that drives singular values towards 1, fast rather than exactly
 
 
 def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: (N, rows, columns) -> the same shape, singular values in about 0.7..1.2.
 
-    Newton-Schulz iterations in bf16, which is accurate enough for a direction. Source: Jordan et al. 2024.
+    Newton-Schulz iterations in bf16, which is accurate enough for a direction, or in float32 where the device has no bf16: emulated
+    products may round after every addition. Source: Jordan et al. 2024.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = (matrices.mT if tall else matrices).to(torch.bfloat16 if has_bf16(matrices.device) else torch.float32)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT

@@ -23,7 +23,7 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
     assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
     digest = sha256(tmp_path / "w.pt")[:8]
-    (tmp_path / "steps.csv").write_text(f"weights,steps,distance,fid768\n{digest},1,9,0.5\n{digest},2,3,0.4\n")
+    (tmp_path / "steps.csv").write_text(f"weights,precision,steps,distance,fid768\n{digest},bf16,1,9,0.5\n{digest},bf16,2,3,0.4\n")
     arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
     for source in (["--noise-dir", str(tmp_path / "noise")], ["--sweep", str(tmp_path / "steps.csv")]):
         assert figures.main([*arguments, *source]) == 0
