@@ -24,6 +24,7 @@ from p2_ddim.sample import distance, invert_faces, read_noise, sample_faces, ste
 from p2_ddim.sweep import MOST_STEPS, STEPS, measured
 from p2_ddim.unet import for_inference, load_face_unet
 
+FIGURES = ("eta", "interpolation", "steps", "inversion", "grid")
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))  # of an interpolation
 
@@ -124,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--noise-dir", type=Path, help="(default: noises from a seed)")
     parser.add_argument("--size", type=int, default=32, help="side of noises from a seed (default: 32)")
     parser.add_argument("--sweep", type=Path, help="CSV of p2_ddim.sweep for the figure of steps")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=FIGURES, help="(default: all)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
@@ -131,16 +133,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = for_inference(load_face_unet(arguments.unet_pt), device)
     x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
     sweep = measured(arguments.sweep, arguments.unet_pt) if arguments.sweep else pd.DataFrame()
-    drawn = {
-        "eta": draw_eta(model, x_T),
-        "interpolation": draw_interpolation(model, x_T[:1], x_T[1:2]),
-        "steps": draw_steps(model, x_T, sweep),
-        "inversion": draw_inversion(model, x_T),
+    draw: dict[str, Callable[[], Figure]] = {
+        "eta": lambda: draw_eta(model, x_T),
+        "interpolation": lambda: draw_interpolation(model, x_T[:1], x_T[1:2]),
+        "steps": lambda: draw_steps(model, x_T, sweep),
+        "inversion": lambda: draw_inversion(model, x_T),
     }
     if arguments.noise_dir is None:
-        drawn["grid"] = draw_grid(model, seeded_noises(64, arguments.size).to(device), columns=16)
-    for name, figure in drawn.items():
-        save_figure(figure, arguments.out / f"p2_{name}.png", [arguments.unet_pt])
+        draw["grid"] = lambda: draw_grid(model, seeded_noises(64, arguments.size).to(device), columns=16)
+    for name in [name for name in draw if name in arguments.only]:
+        save_figure(draw[name](), arguments.out / f"p2_{name}.png", [arguments.unet_pt])
     return 0
 
 

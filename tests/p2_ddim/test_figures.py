@@ -27,6 +27,8 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
     for source in (["--noise-dir", str(tmp_path / "noise")], ["--sweep", str(tmp_path / "steps.csv")]):
         assert figures.main([*arguments, *source]) == 0
+    (tmp_path / "figures" / "p2_eta.png").unlink()
+    assert figures.main([*arguments, "--only", "eta"]) == 0
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["p2_eta.png", "p2_grid.png", "p2_interpolation.png", "p2_inversion.png", "p2_steps.png"]
     assert all(min(Image.open(tmp_path / "figures" / name).size) > 300 for name in names)
