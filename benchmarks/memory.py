@@ -52,13 +52,13 @@ class LivingTensors(TorchDispatchMode):
 
 
 @torch.inference_mode()
-def sampling_peak(config: FaceUNetConfig, images: int, *, size: int = 256, precision: str = "float32") -> int:
+def sampling_peak(config: FaceUNetConfig, images: int, *, size: int = 256) -> int:
     """Bytes of the network and the most that living tensors take while `images` noises are sampled together."""
     device = torch.device("meta")
     with LivingTensors(device) as tensors:
         with device:
             network, x_T = FaceUNet(config), torch.empty(images, 3, size, size)
-        sample_faces(denoiser(for_inference(network, device, precision)), x_T, num_steps=2)
+        sample_faces(denoiser(for_inference(network, device)), x_T, num_steps=2)
     return tensors.peak
 
 
