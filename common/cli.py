@@ -1,10 +1,12 @@
-"""What every command shares: errors as one line with exit code 2, and the choice of device and precision."""
+"""What every command shares: errors as one line with exit code 2, signals, and the choice of device and precision."""
 import functools
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -19,13 +21,52 @@ class UserError(Exception):
     """Something that the user can mend: says what, where and what to do. Ends a command with exit code 2."""
 
 
+class Stopped(Exception):
+    """SIGINT or SIGTERM ended the work in good order; the message says what is kept. Ends a command with exit code 128 + signal."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+@contextmanager
+def signals_noted() -> Iterator[list[int]]:
+    """Yield a list to which the first SIGINT or SIGTERM is appended instead of its usual effect; a second one has that again."""
+    noted: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        restore()
+
+    for number, handler in handlers.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        restore()
+
+
 def command(main: Main) -> Main:
-    """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2."""
+    """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2; Ctrl-C into one and 130."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
             return main(argv)
+        except Stopped as stopped:
+            print(f"stopped: {stopped}", file=sys.stderr)
+            return 128 + stopped.signal_number
+        except KeyboardInterrupt:
+            print("stopped: interrupted before the end", file=sys.stderr)
+            return 128 + signal.SIGINT
         except UserError as error:
             message = str(error)
         except OSError as error:  # disk full, read-only folder, permissions

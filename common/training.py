@@ -1,11 +1,11 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
 import argparse
 import hashlib
-import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +16,21 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from common.checkpoint import load_tensors, save_tensors
-from common.cli import UserError, autocast
+from common.cli import Stopped, UserError, autocast, signals_noted
 from common.config import option, to_json
 from common.muon import Muon
 from common.rng import step_seed
+from common.run_folder import RunFolder, State
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    steps: int = option(5000, "optimiser steps", smallest=1)
+    steps: int = option(5000, "optimiser steps; a run can be made longer", smallest=1)
     optimizer: str = option("adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw"))
     learning_rate: float = option(1e-3, "peak learning rate", smallest=0)
     warmup: int = option(200, "steps of linear warm-up", smallest=0)
     cooldown: float = option(0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0", smallest=0, largest=1)
-    weight_decay: float = option(0.01, "decoupled, of both optimisers", smallest=0)
+    weight_decay: float = option(0.01, "decoupled, of matrices and kernels alone: not of gains, biases and embeddings", smallest=0)
     clip: float = option(1.0, "largest gradient norm", smallest=0)
     ema_decay: float = option(0.999, "decay of the exponential moving average of the weights", smallest=0, largest=1)
     seed: int = option(0, "all randomness is a function of (seed, step)", smallest=0)
@@ -44,7 +44,6 @@ class TrainStep(NamedTuple):
 
     step: int
     batch: int  # number of this process's batch: no other step of any process has it
-    progress: float  # 0 at the first step, towards 1
     ema: nn.Module  # the averaged network, e.g. as a teacher; not to be trained
 
 
@@ -57,29 +56,49 @@ def training_parser(description: str | None, *, data: str) -> argparse.ArgumentP
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
     )
     parser.add_argument("--data", type=Path, required=True, help=data)
-    parser.add_argument("--run", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser.add_argument("--run-dir", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
     parser.add_argument("--device", default="auto")
     return parser
+
+
+def cooldown_steps(options: FitOptions) -> int:
+    return max(round(options.steps * options.cooldown), 1)
 
 
 def learning_rate_factor(step: int, options: FitOptions) -> float:
     """Linear warm-up, constant, linear decay: trapezoid in 0..1."""
     up = (step + 1) / max(options.warmup, 1)
-    down = (options.steps - step) / max(options.steps * options.cooldown, 1)
+    down = (options.steps - step) / cooldown_steps(options)
     return min(1.0, up, down)
+
+
+def steps_before_cooldown(options: FitOptions) -> int:
+    """After how many steps the learning rate begins to fall; until then it doesn't depend on `options.steps`."""
+    return options.steps - cooldown_steps(options) + 1
 
 
 def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon before it where asked for.
 
-    Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out embeddings of
-    classes, output layers of few channels, biases and gains.
+    Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out embeddings,
+    output layers of few channels, biases and gains. Only matrices and kernels decay: a smaller gain, bias or embedding is no simpler.
     """
-    parameters = list(module.parameters())
-    hidden = [p for p in parameters if options.optimizer == "muon" and p.ndim >= 2 and min(p.flatten(1).shape) > 16]
-    others = [p for p in parameters if not any(p is h for h in hidden)]
-    common: dict[str, float] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
-    return [kind(some, **common) for kind, some in ((Muon, hidden), (torch.optim.AdamW, others)) if some]
+    embeddings = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}
+    hidden, matrices, vectors = [], [], []
+    for p in module.parameters():
+        if p.ndim < 2 or p in embeddings:
+            vectors.append(p)
+        elif options.optimizer == "muon" and min(p.flatten(1).shape) > 16:
+            hidden.append(p)
+        else:
+            matrices.append(p)
+    adamw = [{"params": some, "weight_decay": decay} for some, decay in ((matrices, options.weight_decay), (vectors, 0.0)) if some]
+    optimizers: list[torch.optim.Optimizer] = []
+    if hidden:
+        optimizers.append(Muon(hidden, options.learning_rate, weight_decay=options.weight_decay))
+    if adamw:
+        optimizers.append(torch.optim.AdamW(adamw, lr=options.learning_rate))
+    return optimizers
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
@@ -116,13 +135,15 @@ def fit(
 ) -> nn.Module:
     """Train `module` in place and return its averaged copy, with which `on_save` is called whenever the state is saved.
 
-    `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them) and state.pt; where
-    it holds a state of the same options and settings (JSON values: what else the result depends on), training goes on from
-    there. One process ends the same to the bit as without the interruption. Under torchrun every process has its own batches
-    and random numbers, gradients are averaged, and the first process's network is the result.
+    `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them), state.pt and
+    before_cooldown.pt; where it holds a state of the same options and settings (JSON values: what else the result depends on),
+    training goes on from there, also to another number of steps. One process ends the same to the bit as without the interruption,
+    and as with the final number of steps from the start. Under torchrun every process has its own batches and random numbers,
+    gradients are averaged, and the first process's network is the result.
 
     Raises:
-        UserError: the run folder holds a run with other options.
+        UserError: the run folder holds a run with other options, or a loss or gradient is not finite; the last state stays.
+        Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = next(module.parameters()).device
@@ -130,64 +151,92 @@ def fit(
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     ema = averaged(module, options.ema_decay)
     optimizers = make_optimizers(module, options)
-    parts = {"module": module, "ema": ema} | {type(optimizer).__name__: optimizer for optimizer in optimizers}
-    start, sums = _resume(run, {"fit": to_json(options), **(settings or {})}, parts)
+    parts: dict[str, Any] = {"module": module, "ema": ema} | {type(optimizer).__name__: optimizer for optimizer in optimizers}
+    folder = RunFolder(run, writes=is_main_process())
+    state = folder.resume({"fit": to_json(options), **(settings or {})}, lambda n: steps_before_cooldown(replace(options, steps=n)))
+    start, sums = _restore(state, parts, device)
+    _report_start(run, start, options.steps)
+    saved = start
     trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
     module.train()
     clock = time.perf_counter()
-    bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=not is_main_process(), mininterval=1.0)
-    for step in bar:
-        torch.manual_seed(step_seed(options.seed, step, rank))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * learning_rate_factor(step, options)
-        with autocast(device, options.precision):
-            value, metrics = loss(trained, TrainStep(step, step * world + rank, step / options.steps, ema.module))
-        module.zero_grad(set_to_none=True)
-        value.backward()
-        metrics["loss"] = value.detach()
-        metrics["gradient_norm"] = nn.utils.clip_grad_norm_(module.parameters(), options.clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        ema.update_parameters(module)
-        now = time.perf_counter()
-        metrics["seconds"], clock = now - clock, now
-        for name, metric in metrics.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + metric
-        done = step + 1
-        if done % options.log_every == 0 and is_main_process():
-            means = {name: round(float(total) / options.log_every, 6) for name, total in sums.items()}
-            bar.set_postfix(loss=f"{means['loss']:.4f}")
-            with open(run / "metrics.jsonl", "a") as file:
-                file.write(json.dumps({"step": done, **means}) + "\n")
-        if done % options.log_every == 0:
-            sums = {}
-        if (done % options.save_every == 0 or done == options.steps) and is_main_process():
-            save_tensors(run / "state.pt", {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}})
-            on_save(ema.module)
-            clock = time.perf_counter()
+    finite = torch.zeros((), dtype=torch.int64, device=device)  # steps from the start on whose loss and gradient are finite
+    bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=not folder.writes, mininterval=1.0)
+    with signals_noted() as signals:
+        for step in bar:
+            torch.manual_seed(step_seed(options.seed, step, rank))
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = options.learning_rate * learning_rate_factor(step, options)
+            with autocast(device, options.precision):
+                value, metrics = loss(trained, TrainStep(step, step * world + rank, ema.module))
+            module.zero_grad(set_to_none=True)
+            value.backward()
+            metrics["loss"] = value.detach()
+            metrics["gradient_norm"] = nn.utils.clip_grad_norm_(module.parameters(), options.clip)
+            finite += (metrics["loss"] + metrics["gradient_norm"]).isfinite() & (finite == step - start)
+            for optimizer in optimizers:
+                optimizer.step()
+            ema.update_parameters(module)
+            now = time.perf_counter()
+            metrics["seconds"], clock = now - clock, now
+            for name, metric in metrics.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + metric
+            done = step + 1
+            logs, stops = done % options.log_every == 0, _agreed(signals, device, world)
+            saves = done % options.save_every == 0 or done in (steps_before_cooldown(options), options.steps) or stops
+            if logs or saves:
+                _check_finite(start + int(finite), done, options, run, saved)
+            if logs:
+                means = {name: round(float(total) / options.log_every, 6) for name, total in sums.items()}
+                bar.set_postfix(loss=f"{means['loss']:.4f}")
+                folder.log({"step": done, **means})
+                sums = {}
+            if saves:
+                state = {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}}
+                folder.save(state, before_cooldown=done == steps_before_cooldown(options))
+                saved = done
+            if stops:
+                bar.close()
+                raise Stopped(stops, f"{run}: saved after step {done} of {options.steps}; the same command goes on from there")
+            if saves and folder.writes:
+                on_save(ema.module)
+                clock = time.perf_counter()
     if world > 1:
         dist.barrier()  # nobody leaves while the first process still writes
         dist.destroy_process_group()
     return ema.module
 
 
-def _resume(run: Path, settings: Mapping[str, Any], parts: dict[str, Any]) -> tuple[int, dict[str, Tensor]]:
-    """Restore the parts from run/state.pt; return the steps done and the metrics summed since the last line."""
-    run.mkdir(parents=True, exist_ok=True)
-    config, metrics, state = run / "options.json", run / "metrics.jsonl", run / "state.pt"
-    if not state.exists():
-        if is_main_process():
-            config.write_text(json.dumps(settings, indent=1) + "\n")
-            metrics.write_text("")
+def _restore(state: State | None, parts: dict[str, Any], device: torch.device) -> tuple[int, dict[str, Tensor]]:
+    """Load a state into the parts; return the steps done and the metrics summed since the last line."""
+    if state is None:
         return 0, {}
-    if json.loads(config.read_text()) != settings:
-        raise UserError(f"{run}: holds a run with other options (see {config.name}); give the same ones, or another --run folder")
-    content = load_tensors(state)
     for name, part in parts.items():
-        part.load_state_dict(content[name])
-    if is_main_process():  # drop the lines after the state, the last of which may be half a line
-        lines = metrics.read_text().splitlines(keepends=True)[: content["step"] // settings["fit"]["log_every"]]
-        metrics.write_text("".join(lines))
-    device = next(parts["module"].parameters()).device
-    return content["step"], {name: total.to(device) for name, total in content["sums"].items()}
+        part.load_state_dict(state[name])
+    return state["step"], {name: total.to(device) for name, total in state["sums"].items()}
+
+
+def _report_start(run: Path, start: int, steps: int) -> None:
+    if start and is_main_process():
+        print(f"{run}: " + (f"goes on after step {start} of {steps}" if start < steps else f"finished, all {steps} steps"), file=sys.stderr)
+
+
+def _agreed(signals: list[int], device: torch.device, world: int) -> int:
+    """The signal that came to any of the processes, 0 for none. All stop after the same step."""
+    number = signals[0] if signals else 0
+    if world > 1:
+        agreed = torch.tensor(number, device=device)
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        number = int(agreed)
+    return number
+
+
+def _check_finite(first_bad: int, done: int, options: FitOptions, run: Path, saved: int) -> None:
+    if first_bad < done:
+        rate = options.learning_rate * learning_rate_factor(first_bad, options)
+        raise UserError(
+            f"{run}: loss or gradient of step {first_bad + 1} is not finite, at learning rate {rate:.3g}; "
+            + (f"the state after step {saved} is kept" if saved else "no state was saved yet")
+            + "; give a lower --learning-rate, and another --run-dir"
+        )

@@ -1,7 +1,7 @@
 """Train problem 1's network on one digit data set, with a preview of 8 x 8 digits whenever the state is saved.
 
-python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/digits/mnistm --run runs/p1
-python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnist.npz --run runs/mnist
+python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/digits/mnistm --run-dir runs/p1
+python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnist.npz --run-dir runs/mnist
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,13 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             precision=options.precision,
         )
         pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), how)
-        write_png(arguments.run / "preview.png", grid(pictures.cpu(), PREVIEW))
+        write_png(arguments.run_dir / "preview.png", grid(pictures.cpu(), PREVIEW))
 
     data = {"fingerprint": fingerprint(images, labels), "init": sha256(arguments.init) if arguments.init else None}
     settings = {"train": to_json(train), "network": to_json(config), "data": data}
-    ema = fit(loss, model.to(device), options, arguments.run, settings=settings, on_save=preview)
+    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, on_save=preview)
     if is_main_process():
-        save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled)
+        save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled)
     return 0
 
 

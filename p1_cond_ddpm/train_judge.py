@@ -1,6 +1,6 @@
 """Train our own judge, for those who don't have the course's Classifier.pth.
 
-python3 -m p1_cond_ddpm.train_judge --data hw2_data/digits/mnistm --run runs/judge
+python3 -m p1_cond_ddpm.train_judge --data hw2_data/digits/mnistm --run-dir runs/judge
 """
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return F.cross_entropy(logits.float(), labels[rows]), {}
 
     torch.manual_seed(options.seed)
-    ema = fit(loss, LeNet().to(device), options, arguments.run, settings={"data": {"fingerprint": fingerprint(images, labels)}})
+    ema = fit(loss, LeNet().to(device), options, arguments.run_dir, settings={"data": {"fingerprint": fingerprint(images, labels)}})
     if not is_main_process():
         return 0
     held_out = load_digits(arguments.data, "val.csv")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         predicted = ema(to_unit_range(held_out.images.to(device))).argmax(dim=1).cpu()
     accuracy = (predicted == held_out.labels).float().mean().item()
     print(f"val accuracy {accuracy:.4f}")
-    save_weights(arguments.run / "weights.pt", ema, fit=to_json(options), val_accuracy=accuracy)
+    save_weights(arguments.run_dir / "weights.pt", ema, fit=to_json(options), val_accuracy=accuracy)
     return 0
 
 

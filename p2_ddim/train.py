@@ -1,6 +1,6 @@
 """Train a face network of problem 2's topology, of any widths, on square pictures whose side is a multiple of 32.
 
-python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run runs/faces
+python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run-dir runs/faces
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
 """
 from collections.abc import Callable, Sequence
@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
 
     settings = {"train": to_json(train), "network": to_json(config), "data": {"fingerprint": fingerprint(images)}}
-    ema = fit(loss, model, options, arguments.run, settings=settings)
+    ema = fit(loss, model, options, arguments.run_dir, settings=settings)
     if is_main_process():
-        save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+        save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     return 0
 
 

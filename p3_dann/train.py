@@ -1,12 +1,14 @@
 """Train problem 3's network: adapted from MNIST-M to a target, or on one domain alone.
 
-python3 -m p3_dann.train @p3_dann/presets/svhn.txt --data hw2_data/digits --run runs/p3_svhn
-python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode source --run runs/p3_svhn_source
-python3 -m p3_dann.train --data hw2_data/digits --target svhn --mode target --run runs/p3_svhn_target
+python3 -m p3_dann.train @p3_dann/presets/svhn.txt --data hw2_data/digits --run-dir runs/p3_svhn
+python3 -m p3_dann.train @p3_dann/presets/svhn.txt @p3_dann/presets/dann_alone.txt --data hw2_data/digits --run-dir runs/p3_svhn_dann
+
+The presets svhn and usps are whole recipes; the others change one thing in either: dann_alone, source (source alone),
+target (target alone), no_reversal, no_pseudo, no_entropy, no_instance_norm.
 
 Adaptation sees the labels of MNIST-M's train split and the images alone of the target's. The result is the averaged
-network after the last step: nothing selects among checkpoints. RUN/result.json gets its accuracy on val and, for choices
-between settings that must not know a target label, its agreement (evaluate.py) on the target's train split; table.py reads it.
+network after the last step: nothing selects among checkpoints. RUN_DIR/result.json gets its accuracy on the target's val and,
+for choices between settings that must not know a target label, its agreement (evaluate.py) on the target's train split.
 """
 import json
 from collections.abc import Sequence
@@ -44,6 +46,7 @@ class TrainOptions:
     batch_size: int = option(128, "images per domain and step", smallest=1)
     strong_views: bool = option(True, "train on strongly augmented views, else on weakly augmented ones")
     neighbours: float = option(0.5, "share of source images with a neighbour digit on a side (svhn only)", smallest=0, largest=1)
+    ramp_steps: int = option(1200, "steps over which lambda grows; progress is the share of them that is done", smallest=1)
     lambda_max: float = option(0.3, "largest factor of the reversed gradient", smallest=0)
     entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda", smallest=0)
     balance: float = option(0.1, "weight of the target predictions' class imbalance, grown with lambda", smallest=0)
@@ -57,12 +60,19 @@ def student_view(x: Tensor, train: TrainOptions) -> Tensor:
     return augment.strong(x) if train.strong_views else augment.weak(x)
 
 
+def source_batch(images: Tensor, train: TrainOptions) -> Tensor:
+    """The network's input from (B, 3, 28, 28) uint8 source images, with neighbour digits where the target has them."""
+    x = prepare(images)
+    return augment.random_neighbours(x, probability=train.neighbours) if train.target == "svhn" else x
+
+
 def single_domain_loss(images: Tensor, labels: Tensor, train: TrainOptions, seed: int) -> Loss:
     """Supervised cross-entropy on augmented views of one labelled set."""
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(images), train.batch_size, seed=seed, step=step.batch).to(images.device)
-        logits = network(student_view(prepare(images[rows]), train)).logits.float()
+        x = source_batch(images[rows], train) if train.mode == "source" else prepare(images[rows])
+        logits = network(student_view(x, train)).logits.float()
         accuracy = (logits.argmax(dim=1) == labels[rows]).float().mean()
         return nn.functional.cross_entropy(logits, labels[rows]), {"accuracy": accuracy}
 
@@ -76,10 +86,9 @@ def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: Train
         size = train.batch_size
         rows = batch_at(len(source), size, seed=step_seed(seed, 0), step=step.batch).to(source.device)
         target_rows = batch_at(len(target), size, seed=step_seed(seed, 1), step=step.batch).to(source.device)
-        x_source, x_target = prepare(source[rows]), prepare(target[target_rows])
-        if train.target == "svhn":
-            x_source = augment.random_neighbours(x_source, probability=train.neighbours)
-        factor = adaptation_factor(step.progress)
+        x_source, x_target = source_batch(source[rows], train), prepare(target[target_rows])
+        progress = min(step.step / train.ramp_steps, 1.0)
+        factor = adaptation_factor(progress)
         views = student_view(torch.cat([x_source, x_target]), train)
         _, logits, domain_logits = network(views, train.lambda_max * factor)
         target_logits = logits[size:].float()
@@ -88,7 +97,7 @@ def adaptation_loss(source: Tensor, labels: Tensor, target: Tensor, train: Train
         entropy, imbalance = conditional_entropy(target_logits), class_imbalance(target_logits)
         total = total + factor * (train.entropy * entropy + train.balance * imbalance)
         metrics |= {"entropy": entropy.detach(), "imbalance": imbalance.detach()}
-        if train.pseudo > 0 and step.progress >= train.pseudo_start:
+        if train.pseudo > 0 and progress >= train.pseudo_start:
             with torch.no_grad():
                 teacher_logits = step.ema(augment.weak(x_target)).logits.float()
             pseudo, pseudo_metrics = pseudo_label_loss(target_logits, teacher_logits, threshold=train.threshold)
@@ -119,21 +128,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         images, labels = digits.images.to(device), digits.labels.to(device)
         loss = single_domain_loss(images, labels, train, options.seed)
         data = fingerprint(images, labels)
-    names = (train.target,) if train.mode != "source" else tuple(name for name in TARGETS if (arguments.data / name).is_dir())
-    splits = {name: [load_digits(arguments.data / name, f"{split}.csv") for split in ("train", "val")] for name in names}
+    unlabelled, val = (load_digits(arguments.data / train.target, f"{split}.csv") for split in ("train", "val"))
     settings = {"train": to_json(train), "network": to_json(config), "data": {"fingerprint": data}}
-    ema = fit(loss, model, options, arguments.run, settings=settings).requires_grad_(False)
+    ema = fit(loss, model, options, arguments.run_dir, settings=settings).requires_grad_(False)
     if not is_main_process():
         return 0
-    save_weights(arguments.run / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
-    result = {
-        "mode": train.mode,
-        "seed": options.seed,
-        "val_accuracy": {name: accuracy(ema, val) for name, (_, val) in splits.items()},
-        "agreement": {name: agreement(ema, unlabelled.images) for name, (unlabelled, _) in splits.items()},
-    }
+    save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+    result = {"val_accuracy": accuracy(ema, val), "agreement": agreement(ema, unlabelled.images)}
     print(json.dumps(result))
-    with whole_file(arguments.run / "result.json") as temporary:
+    with whole_file(arguments.run_dir / "result.json") as temporary:
         temporary.write_text(json.dumps(result) + "\n")
     return 0
 

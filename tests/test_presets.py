@@ -21,7 +21,7 @@ def parsed(monkeypatch, package, preset):
         raise UserError("stopped")
 
     monkeypatch.setattr(train, "parse_options", parse_and_stop)
-    assert train.main([f"@{CHECKPOINTS.parent / package / 'presets' / preset}.txt", "--data", "data", "--run", "run"]) == 2
+    assert train.main([f"@{CHECKPOINTS.parent / package / 'presets' / preset}.txt", "--data", "data", "--run-dir", "run"]) == 2
     return found
 
 

@@ -52,7 +52,7 @@ def test_another_seed_gives_other_images(tmp_path, weights):
 def test_training_writes_weights_that_sample_reads(tmp_path, digit_folder):
     small = ["--widths", "16", "32", "--blocks", "1", "--middle-blocks", "1", "--embedding", "32"]
     run = tmp_path / "run"
-    command = ["--data", str(digit_folder()), "--run", str(run), "--steps", "2", "--batch-size", "4", *small]
+    command = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "2", "--batch-size", "4", *small]
     assert train.main(command) == 0
     assert sample.main([str(tmp_path / "out"), "--weights", str(run / "weights.pt"), "--num-steps", "1", "--per-digit", "1"]) == 0
     assert len(images(tmp_path / "out")) == 10
@@ -62,7 +62,7 @@ def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, dig
     small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16"]
     small += ["--schedule", "linear", "--num-timesteps", "20"]
     for every in ("1", "2"):
-        command = ["--data", str(digit_folder(every)), "--run", str(tmp_path / every), "--steps", "2", "--batch-size", "4"]
+        command = ["--data", str(digit_folder(every)), "--run-dir", str(tmp_path / every), "--steps", "2", "--batch-size", "4"]
         assert train.main([*command, *small, "--save-every", every]) == 0
     assert Image.open(tmp_path / "1" / "preview.png").size == (242, 242)
     first, second = (load_weights(tmp_path / every / "weights.pt") for every in ("1", "2"))
@@ -121,7 +121,7 @@ def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
     ],
 )
 def test_networks_that_digits_do_not_fit_are_refused(tmp_path, digit_folder, capsys, option, words):
-    assert train.main(["--data", str(digit_folder()), "--run", str(tmp_path / "run"), *option]) == 2
+    assert train.main(["--data", str(digit_folder()), "--run-dir", str(tmp_path / "run"), *option]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
@@ -130,7 +130,7 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
     small += ["--num-timesteps", "5"]  # fewer than the preview's steps
     for fill, code in ((0, 0), (0, 0), (1, 2)):
         np.savez(tmp_path / "set.npz", images=np.full((3, 28, 28), fill, dtype=np.uint8))
-        assert train.main(["--data", str(tmp_path / "set.npz"), "--run", str(tmp_path / "run"), *small]) == code
+        assert train.main(["--data", str(tmp_path / "set.npz"), "--run-dir", str(tmp_path / "run"), *small]) == code
     assert "other options" in capsys.readouterr().err
     assert load_weights(tmp_path / "run" / "weights.pt").metadata["labelled"] is False
 

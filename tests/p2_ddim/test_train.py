@@ -34,7 +34,7 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
 
 
 def test_trained_weights_are_a_face_network_that_samples(faces):
-    assert train.main(["--data", str(faces / "faces.npz"), "--run", str(faces / "run"), *SMALL]) == 0
+    assert train.main(["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
     model = load_face_unet(faces / "run" / "weights.pt")
     assert model.config.widths == (32, 64) and model.config.attention_levels == (1,)
     assert torch.equal(model.time[0].inv_freq, train.FaceUNet(model.config).time[0].inv_freq)  # not rounded to float16
@@ -47,6 +47,6 @@ def test_trained_weights_are_a_face_network_that_samples(faces):
     [("--size", "48", "multiple of 32"), ("--widths", "40", "multiples of 32"), ("--data", "no.npz", "no such")],
 )
 def test_bad_options_are_one_line(faces, capsys, option, value, words):
-    command = ["--data", str(faces / "faces.npz"), "--run", str(faces / "run"), *SMALL, option, value]
+    command = ["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL, option, value]
     assert train.main(command) == 2
     assert words in capsys.readouterr().err and not (faces / "run").exists()

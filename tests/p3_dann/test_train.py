@@ -13,7 +13,7 @@ SMALL = ["--widths", "8", "8", "--steps", "4", "--log-every", "1", "--batch-size
 def test_every_mode_trains_and_its_weights_are_read(tmp_path, digit_folder, mode):
     [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
     run = tmp_path / "run"
-    assert train.main(["--data", str(tmp_path / "digits"), "--run", str(run), "--mode", mode, *SMALL]) == 0
+    assert train.main(["--data", str(tmp_path / "digits"), "--run-dir", str(run), "--mode", mode, *SMALL]) == 0
     assert evaluate.main(["--weights", str(run / "weights.pt"), "--data", str(tmp_path / "digits" / "svhn")]) == 0
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert ({"domain_loss", "entropy", "pseudo_share"} <= set(last)) == (mode == "dann")
@@ -23,7 +23,7 @@ def test_adaptation_never_sees_a_target_label(tmp_path, digit_folder):
     [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
     weights = []
     for run in ("a", "b"):
-        train.main(["--data", str(tmp_path / "digits"), "--run", str(tmp_path / run), *SMALL])
+        train.main(["--data", str(tmp_path / "digits"), "--run-dir", str(tmp_path / run), *SMALL])
         weights.append(torch.load(tmp_path / run / "weights.pt", weights_only=True)["state_dict"])
         for csv in ("train.csv", "val.csv"):  # the second run's target labels are all 7
             path = tmp_path / "digits" / "svhn" / csv
@@ -43,5 +43,5 @@ def test_adaptation_never_sees_a_target_label(tmp_path, digit_folder):
 def test_what_cannot_work_is_refused_before_training(tmp_path, digit_folder, capsys, option, words):
     [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
     (tmp_path / "digits" / "usps" / "val.csv").unlink()
-    assert train.main(["--data", str(tmp_path / "digits"), "--run", str(tmp_path / "run"), *SMALL, *option]) == 2
+    assert train.main(["--data", str(tmp_path / "digits"), "--run-dir", str(tmp_path / "run"), *SMALL, *option]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
