@@ -1,6 +1,6 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,10 +24,21 @@ def save_weights(path: Path, module: nn.Module, config: Any = None, **metadata: 
     """Save a module's state dict with the dataclass that builds it (if any) and JSON-like metadata.
 
     Floats of two and more dimensions are stored in float16; vectors (gains, running means, frequencies) take little room.
+
+    Raises:
+        UserError: a weight is not finite, or beyond float16; nothing is written.
     """
     on_cpu = {k: v.detach().cpu() for k, v in module.state_dict().items()}
     state = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in on_cpu.items()}
+    check_finite(path, state)
     save_tensors(path, {"config": to_json(config) if config else {}, "metadata": metadata, "state_dict": state})
+
+
+def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
+    """Raise UserError that names the first tensor with a NaN or an infinity."""
+    for name, value in state_dict.items():
+        if not value.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite; these weights are of no use, train again with a lower --learning-rate")
 
 
 def save_tensors(path: Path, content: Any) -> None:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.checkpoint import load_weights
+from common.checkpoint import check_finite, load_weights
 from common.cli import UserError, command
 from common.download import CHECKPOINTS, sha256
 from common.files import whole_file
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="file name in checkpoints/")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="(default: checkpoints/)")
     arguments = parser.parse_args(argv)
-    load_weights(arguments.weights)  # nothing damaged is released
+    check_finite(arguments.weights, load_weights(arguments.weights).state_dict)  # nothing damaged is released
     size = arguments.weights.stat().st_size
     if size > LARGEST:
         raise UserError(f"{arguments.weights}: {size} bytes; a released file has at most {LARGEST}")

@@ -172,9 +172,9 @@ def fit(
                 value, metrics = loss(trained, TrainStep(step, step * world + rank, ema.module))
             module.zero_grad(set_to_none=True)
             value.backward()
-            metrics["loss"] = value.detach()
-            metrics["gradient_norm"] = nn.utils.clip_grad_norm_(module.parameters(), options.clip)
-            finite += (metrics["loss"] + metrics["gradient_norm"]).isfinite() & (finite == step - start)
+            gradient_norm = nn.utils.clip_grad_norm_(module.parameters(), options.clip)
+            metrics |= {"loss": value.detach(), "gradient_norm": gradient_norm}
+            finite += torch.isfinite(value.detach() + gradient_norm) & (finite == step - start)
             for optimizer in optimizers:
                 optimizer.step()
             ema.update_parameters(module)
@@ -237,6 +237,6 @@ def _check_finite(first_bad: int, done: int, options: FitOptions, run: Path, sav
         rate = options.learning_rate * learning_rate_factor(first_bad, options)
         raise UserError(
             f"{run}: loss or gradient of step {first_bad + 1} is not finite, at learning rate {rate:.3g}; "
-            + (f"the state after step {saved} is kept" if saved else "no state was saved yet")
-            + "; give a lower --learning-rate, and another --run-dir"
+            + (f"the state after step {saved} is kept; give another --run-dir and" if saved else "no state was saved yet; give")
+            + " a lower --learning-rate"
         )

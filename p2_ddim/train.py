@@ -2,9 +2,13 @@
 
 python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run-dir runs/faces
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
+
+--init starts from the weights of the same network, or of one that lacks the finest level and was trained at half the size.
 """
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +17,19 @@ from common.checkpoint import save_weights
 from common.cli import UserError, choose_device, command
 from common.config import option, parse_options, to_json
 from common.diffusion import NoiseSchedule, stratified_timesteps
+from common.download import sha256
 from common.images import read_pictures, to_unit_range
 from common.rng import batch_at
 from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
 from p2_ddim.sample import NUM_TIMESTEPS
-from p2_ddim.unet import Attention, FaceUNet, FaceUNetConfig, ResidualBlock
+from p2_ddim.unet import DOWN_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     size: int = option(64, "side of the training pictures, a multiple of 32", smallest=32)
     batch_size: int = option(64, "images per step and process", smallest=1)
+    held_out: int = option(0, "pictures at the end of the data that training never sees", smallest=0)
 
 
 def start_as_identity(model: FaceUNet) -> FaceUNet:
@@ -33,6 +39,30 @@ def start_as_identity(model: FaceUNet) -> FaceUNet:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
     return model
+
+
+def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
+    """Copy the weights of the same network, or of one that lacks the finest level, into `model`.
+
+    The first and last layers at the new resolution start from those at the old one. What else the new level needs stays as
+    it is, with no effect where the model starts as identity.
+
+    Raises:
+        ValueError: the networks' other levels differ.
+
+    Source: Karras et al. 2018 (progressive growing), section 2.
+    """
+    new_levels = len(model.config.widths) - len(smaller.config.widths)
+    level_modules = {"down": DOWN_BLOCKS + 1, "mid": 0, "up": 0}  # a level's modules: they shift the numbers of those below it
+    state = model.state_dict()
+    for key, value in smaller.state_dict().items():
+        path, number, rest = re.fullmatch(r"(down|mid|up)?(\d*)(.*)", key).groups()  # type: ignore[union-attr]
+        if path and not (path == "down" and number == "1"):
+            key = f"{path}{int(number) + new_levels * level_modules[path]}{rest}"
+        if new_levels not in (0, 1) or key not in state or state[key].shape != value.shape:
+            raise ValueError(f"{key} has no place in a network of widths {model.config.widths}")
+        state[key] = value
+    model.load_state_dict(state)
 
 
 def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor, *, largest_snr: float = 5.0) -> Tensor:
@@ -53,6 +83,7 @@ def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule,
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data=".npz of images, or a folder of pictures")
+    parser.add_argument("--init", type=Path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, FaceUNetConfig, TrainOptions, FitOptions)
     if any(width % 32 for width in config.widths):
         raise UserError(f"--widths {config.widths}: give multiples of 32")
@@ -61,9 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.time_channels % 2:
         raise UserError(f"--time-channels {config.time_channels}: give an even number, half for sines, half for cosines")
     device = choose_device(arguments.device)
-    images = read_pictures(arguments.data, train.size).to(device)
+    images = read_pictures(arguments.data, train.size)
+    if train.held_out >= len(images):
+        raise UserError(f"--held-out {train.held_out}: the data has {len(images)} pictures; leave some to train on")
+    images = images[: len(images) - train.held_out].to(device)
     torch.manual_seed(options.seed)
-    model, schedule = start_as_identity(FaceUNet(config)).to(device), NoiseSchedule.linear(NUM_TIMESTEPS)
+    model, schedule = start_as_identity(FaceUNet(config)), NoiseSchedule.linear(NUM_TIMESTEPS)
+    if arguments.init:
+        try:
+            start_from(model, load_face_unet(arguments.init))
+        except ValueError as error:
+            raise UserError(f"--init {arguments.init}: {error}; give the same options, or one finest level more") from None
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(images), train.batch_size, seed=options.seed, step=step.batch).to(device)
@@ -71,8 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         mirrored = (torch.rand(len(x_0)) < 0.5).to(device)[:, None, None, None]
         return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
 
-    settings = {"train": to_json(train), "network": to_json(config), "data": {"fingerprint": fingerprint(images)}}
-    ema = fit(loss, model, options, arguments.run_dir, settings=settings)
+    data = {"fingerprint": fingerprint(images), "init": sha256(arguments.init) if arguments.init else None}
+    settings = {"train": to_json(train), "network": to_json(config), "data": data}
+    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings)
     if is_main_process():
         save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     return 0

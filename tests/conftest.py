@@ -9,9 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from common.files import REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def reproducible() -> None:
+    """Every test starts from the same seed and computes in one thread."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

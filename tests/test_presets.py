@@ -11,8 +11,8 @@ from common.download import CHECKPOINTS
 CHOSEN_PER_RUN = {"seed", "save_every", "log_every"}
 
 
-def parsed(monkeypatch, package, preset):
-    """The configs that a preset stands for, as JSON by the name of their class."""
+def parsed(monkeypatch, package, *presets):
+    """The configs that presets stand for, as JSON by the name of their class."""
     train, found = importlib.import_module(f"{package}.train"), {}
 
     def parse_and_stop(parser, argv, *config_classes):
@@ -21,7 +21,8 @@ def parsed(monkeypatch, package, preset):
         raise UserError("stopped")
 
     monkeypatch.setattr(train, "parse_options", parse_and_stop)
-    assert train.main([f"@{CHECKPOINTS.parent / package / 'presets' / preset}.txt", "--data", "data", "--run-dir", "run"]) == 2
+    files = [f"@{CHECKPOINTS.parent / package / 'presets' / preset}.txt" for preset in presets]
+    assert train.main([*files, "--data", "data", "--run-dir", "run"]) == 2
     return found
 
 
@@ -48,8 +49,25 @@ def test_a_preset_is_the_recipe_of_its_weights(monkeypatch, package, preset, nam
 def test_every_preset_is_a_command_line(monkeypatch):
     for path in CHECKPOINTS.parent.glob("*/presets/*.txt"):
         assert "FitOptions" in parsed(monkeypatch, path.parts[-3], path.stem)
-    modes = {mode: parsed(monkeypatch, "p3_dann", mode)["TrainOptions"]["mode"] for mode in ("source", "target")}
-    assert modes == {"source": "source", "target": "target"}
+
+
+@pytest.mark.parametrize(
+    "preset, changed",
+    [
+        ("source", {"mode": "source"}),
+        ("target", {"mode": "target"}),
+        ("dann_alone", {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}),
+        ("no_reversal", {"lambda_max": 0.0}),
+        ("no_pseudo", {"pseudo": 0.0}),
+        ("no_entropy", {"entropy": 0.0, "balance": 0.0}),
+        ("no_instance_norm", {"instance_norm": False}),
+    ],
+)
+def test_a_preset_of_the_ablation_changes_one_thing(monkeypatch, preset, changed):
+    whole, part = (parsed(monkeypatch, "p3_dann", *presets) for presets in (["svhn"], ["svhn", preset]))
+    assert whole.keys() == part.keys()
+    different = {name: part[kind][name] for kind in whole for name in whole[kind] if part[kind][name] != whole[kind][name]}
+    assert different == changed
 
 
 def test_the_public_preset_has_the_published_settings(monkeypatch):

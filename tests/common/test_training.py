@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.cli import UserError
+from common.cli import Stopped, UserError
 from common.files import REPOSITORY
-from common.training import FitOptions, fit, learning_rate_factor
+from common.training import FitOptions, fit, learning_rate_factor, make_optimizers
 
 OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
 
@@ -22,7 +23,7 @@ def network():
 
 def loss(module, step):
     x = torch.randn(16, 4)
-    return (module(x) - x.sum(1, keepdim=True)).square().mean(), {"progress": step.progress}
+    return (module(x) - x.sum(1, keepdim=True)).square().mean(), {"batch": step.batch}
 
 
 def read_metrics(run):
@@ -59,12 +60,85 @@ def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop, optimizer):
     assert [row["step"] for row in metrics[0]] == [2, 4, 6]
 
 
-def test_other_options_do_not_continue_a_run(tmp_path):
+def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
+    fit(loss, network(), OPTIONS, tmp_path, settings={"train": {"target": "svhn"}})
+    with pytest.raises(UserError, match="--learning-rate 0.001 there, 0.002 here; --target svhn there, usps here"):
+        fit(loss, network(), replace(OPTIONS, learning_rate=2e-3), tmp_path, settings={"train": {"target": "usps"}})
+
+
+def test_a_resume_says_where_it_goes_on(tmp_path, capsys):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(4), network(), OPTIONS, tmp_path)
+    assert "goes on" not in capsys.readouterr().err
     fit(loss, network(), OPTIONS, tmp_path)
-    with pytest.raises(UserError, match="other options"):
-        fit(loss, network(), FitOptions(steps=7), tmp_path)
-    with pytest.raises(UserError, match="other options"):
-        fit(loss, network(), OPTIONS, tmp_path, settings={"target": "usps"})
+    assert f"{tmp_path}: goes on after step 3 of 6" in capsys.readouterr().err
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert f"{tmp_path}: finished, all 6 steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cooldown, first, stop", [(0.5, 6, None), (0.5, 6, 2), (0.5, 8, 7), (0.0, 6, None)])
+def test_a_run_made_longer_ends_as_if_it_had_been_so_from_the_start(tmp_path, cooldown, first, stop):
+    options = replace(OPTIONS, steps=12, cooldown=cooldown, save_every=2)
+    whole, longer = network(), network()
+    fit(loss, whole, options, tmp_path / "whole")
+    if stop is None:
+        fit(loss, longer, replace(options, steps=first), tmp_path / "longer")
+    else:
+        with pytest.raises(Interrupted):
+            fit(interrupted_at(stop), longer, replace(options, steps=first), tmp_path / "longer")
+    longer = network()
+    fit(loss, longer, options, tmp_path / "longer")
+    assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), longer.state_dict().values()))
+    assert [row["step"] for row in read_metrics(tmp_path / "longer")] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
+    fit(loss, network(), replace(OPTIONS, steps=12), tmp_path)
+    before = (tmp_path / "state.pt").read_bytes(), (tmp_path / "options.json").read_bytes()
+    with pytest.raises(UserError, match="12 steps that can't become one of 6.*of step 12, 8.*give --steps 12"):
+        fit(loss, network(), replace(OPTIONS, steps=6), tmp_path)
+    assert before == ((tmp_path / "state.pt").read_bytes(), (tmp_path / "options.json").read_bytes())
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_numbers_that_are_not_finite_end_a_run_before_its_state_is_overwritten(tmp_path, where):
+    def breaking(module, step):
+        value, metrics = loss(module, step)
+        if step.step != 4:
+            return value, metrics
+        return (value * float("nan") if where == "loss" else value + value.detach().sub(value).sqrt(), metrics)
+
+    with pytest.raises(UserError, match="step 5 is not finite, at learning rate 0.001; the state after step 3 is kept"):
+        fit(breaking, network(), OPTIONS, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_first_and_the_run_goes_on_from_there(tmp_path, number):
+    def signalled(module, step):
+        if step.step == 3:
+            os.kill(os.getpid(), number)
+        return loss(module, step)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match="saved after step 4 of 6") as stopped:
+        fit(signalled, network(), OPTIONS, tmp_path / "run")
+    assert stopped.value.signal_number == number and signal.getsignal(number) is before
+    resumed, whole = network(), network()
+    fit(loss, resumed, OPTIONS, tmp_path / "run")
+    fit(loss, whole, OPTIONS, tmp_path / "whole")
+    assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), resumed.state_dict().values()))
+
+
+def test_only_matrices_and_kernels_decay():
+    layers = {"label": nn.Embedding(30, 20), "conv": nn.Conv2d(20, 40, 3), "norm": nn.GroupNorm(4, 40), "out": nn.Linear(40, 2)}
+    module = nn.ModuleDict(layers)
+    muon, adamw = make_optimizers(module, FitOptions(optimizer="muon", weight_decay=0.1))
+    decayed = [p for optimizer in (muon, adamw) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]]
+    others = [p for optimizer in (muon, adamw) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]]
+    assert {*decayed} == {module["conv"].weight, module["out"].weight} and muon.param_groups[0]["params"] == [module["conv"].weight]
+    assert {*decayed, *others} == {*module.parameters()}
 
 
 def test_half_a_line_of_metrics_does_not_stop_a_run(tmp_path):

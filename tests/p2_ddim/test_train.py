@@ -4,7 +4,7 @@ import torch
 
 from common.diffusion import NoiseSchedule
 from p2_ddim import sample, train
-from p2_ddim.unet import load_face_unet
+from p2_ddim.unet import FaceUNetConfig, load_face_unet
 from tests.p2_ddim.test_unet import THIN
 
 SMALL = ["--widths", "32", "64", "--attention-levels", "1", "--size", "32", "--batch-size", "4", "--steps", "2", "--time-channels", "32"]
@@ -50,3 +50,41 @@ def test_bad_options_are_one_line(faces, capsys, option, value, words):
     command = ["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL, option, value]
     assert train.main(command) == 2
     assert words in capsys.readouterr().err and not (faces / "run").exists()
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_a_network_grows_by_a_finer_level_around_the_trained_ones():
+    small = train.FaceUNet(FaceUNetConfig(widths=(32, 64), attention_levels=(1,), time_channels=32, embedding=64))
+    large = train.FaceUNet(FaceUNetConfig(widths=(32, 32, 64), attention_levels=(2,), time_channels=32, embedding=64))
+    train.start_from(large, small)
+    assert all(same(a, b) for a, b in zip(small.path("down")[1:], large.path("down")[4:], strict=True))
+    assert all(same(a, b) for a, b in zip(small.path("up"), large.path("up")[: len(small.path("up"))], strict=True))
+    assert all(same(a, b) for a, b in zip(small.path("mid"), large.path("mid"), strict=True))
+    assert all(same(a, b) for a, b in ((small.time, large.time), (small.out, large.out), (small.path("down")[0], large.path("down")[0])))
+    again = train.FaceUNet(small.config)
+    train.start_from(again, small)
+    assert same(small, again)
+    with pytest.raises(ValueError, match="has no place in a network of widths"):
+        train.start_from(small, large)
+
+
+def test_training_starts_from_weights_and_never_sees_the_held_out_pictures(faces, capsys):
+    command = ["--data", str(faces / "faces.npz"), *SMALL, "--learning-rate", "0"]
+    assert train.main([*command, "--run-dir", str(faces / "first"), "--seed", "1"]) == 0
+    init = ["--init", str(faces / "first" / "weights.pt")]
+    assert train.main([*command, "--run-dir", str(faces / "second"), *init]) == 0
+    assert same(load_face_unet(faces / "first" / "weights.pt"), load_face_unet(faces / "second" / "weights.pt"))
+    assert train.main([*command, "--run-dir", str(faces / "third"), *init, "--widths", "64", "64"]) == 2
+    assert "one finest level more" in capsys.readouterr().err and not (faces / "third").exists()
+
+    images = np.load(faces / "faces.npz")["images"]
+    learning = [*SMALL, "--held-out", "2", "--data"]
+    for name, kept in (("kept", images), ("changed", np.concatenate([images[:4], images[:2]]))):
+        np.savez(faces / f"{name}.npz", images=kept)
+        assert train.main([*learning, str(faces / f"{name}.npz"), "--run-dir", str(faces / name)]) == 0
+    assert same(load_face_unet(faces / "kept" / "weights.pt"), load_face_unet(faces / "changed" / "weights.pt"))
+    assert train.main([*learning, str(faces / "kept.npz"), "--run-dir", str(faces / "none"), "--held-out", "6"]) == 2
+    assert "leave some to train on" in capsys.readouterr().err

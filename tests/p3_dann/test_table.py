@@ -1,18 +1,41 @@
 import json
 
+import pytest
+
 from p3_dann import table
 
+RECIPE = {"mode": "dann", "target": "svhn", "lambda_max": 0.3, "entropy": 0.1, "balance": 0.1, "pseudo": 1.0, "steps": 20}
+ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
 
-def test_table_averages_over_seeds(tmp_path, capsys):
-    results = [("source", {"svhn": 0.3, "usps": 0.8}), ("dann", {"svhn": 0.6}), ("dann", {"svhn": 0.8})]
-    for number, (mode, accuracy) in enumerate(results):
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "result.json").write_text(json.dumps({"mode": mode, "seed": number, "val_accuracy": accuracy}))
-    assert table.main([str(tmp_path / str(number)) for number in range(3)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2:] == [
+
+@pytest.fixture
+def make_run(tmp_path):
+    def make(name, accuracy, agreement=0.5, **options):
+        (tmp_path / name).mkdir()
+        options = {"train": {**RECIPE, **options}, "fit": {"seed": len(name), "save_every": len(name)}}
+        (tmp_path / name / "options.json").write_text(json.dumps(options))
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 10, "seconds": 5.0}\n{"step": 20, "seconds": 7.0}\n')
+        (tmp_path / name / "result.json").write_text(json.dumps({"val_accuracy": accuracy, "agreement": agreement}))
+        return str(tmp_path / name)
+
+    return make
+
+
+def test_table_averages_over_seeds_alone(make_run, capsys):
+    runs = [
+        make_run("source", 0.3, mode="source"),
+        make_run("source_usps", 0.8, mode="source", target="usps"),
+        make_run("full", 0.6),
+        make_run("full_1", 0.8),
+        make_run("longer", 0.9, steps=60),
+        make_run("alone", 0.5, **ALONE),
+    ]
+    assert table.main(runs) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
         "| trained on source | 30.0 | 80.0 |",
-        "| adapted (DANN) | 70.0 ± 14.1 (2 seeds) | – |",
+        "| adaptation (DANN) | 50.0 | – |",
+        "| DANN with self-training | 70.0 ± 14.1 (2 seeds) | – |",
+        "| DANN with self-training, steps 60 | 90.0 | – |",
         "| trained on target | – | – |",
     ]
 
@@ -22,21 +45,19 @@ def test_unfinished_runs_are_named(tmp_path, capsys):
     assert "no result.json" in capsys.readouterr().err
 
 
-def test_ablation_names_what_differs_from_the_first_run(tmp_path, capsys):
-    scores = {"full": (0.9, 0.8), "no_reversal": (0.8, 0.7), "plain": (0.5, 0.6)}
-    options = {"full": {}, "no_reversal": {"lambda_max": 0.0}, "plain": {"lambda_max": 1.0, "pseudo": 0.0}}
-    for name, (accuracy, agreement) in scores.items():
-        (tmp_path / name).mkdir()
-        train = {"target": "svhn", "lambda_max": 0.3, "pseudo": 1.0, **options[name]}
-        (tmp_path / name / "options.json").write_text(json.dumps({"train": train, "fit": {"steps": 20}}))
-        (tmp_path / name / "metrics.jsonl").write_text('{"step": 10, "seconds": 5.0}\n{"step": 20, "seconds": 7.0}\n')
-        result = {"mode": "dann", "seed": 0, "val_accuracy": {"svhn": accuracy}, "agreement": {"svhn": agreement}}
-        (tmp_path / name / "result.json").write_text(json.dumps(result))
-    assert table.main(["--ablation", *(str(tmp_path / name) for name in scores)]) == 0
+def test_ablation_names_what_differs_from_the_first_group(make_run, capsys):
+    runs = [make_run("full", 0.9, 0.8), make_run("full_1", 0.8, 0.7)]
+    runs += [make_run("off", 0.7, 0.65, lambda_max=0.0), make_run("alone", 0.5, 0.6, **ALONE)]
+    assert table.main(["--ablation", *runs]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "| all parts | 90.0 | 80.0 | 2.0 |",
-        "| lambda_max 0.0 | 80.0 | 70.0 | 2.0 |",
-        "| lambda_max 1.0, pseudo 0.0 | 50.0 | 60.0 | 2.0 |",
+        "| all parts | 85.0 ± 7.1 (2 seeds) | 75.0 ± 7.1 (2 seeds) | 2.0 |",
+        "| lambda_max 0.0 | 70.0 | 65.0 | 2.0 |",
+        "| lambda_max 1.0, entropy 0.0, balance 0.0, pseudo 0.0 | 50.0 | 60.0 | 2.0 |",
         "",
-        "rank correlation of agreement and accuracy (oracle): 1.00",
+        "rank correlation of agreement and accuracy over 4 runs (oracle): 1.00",
     ]
+
+
+def test_an_ablation_has_one_target(make_run, capsys):
+    assert table.main(["--ablation", make_run("full", 0.9), make_run("other", 0.9, target="usps")]) == 2
+    assert "give runs of one target" in capsys.readouterr().err
