@@ -4,4 +4,4 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/environment.sh"
 use_environment graded
-PATH=$(dirname "$PYTHON"):$PATH PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$PYTHON" "$here/common/demo.py" "$@"
+PATH=$(dirname "$PYTHON"):$PATH PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$PYTHON" "$here/homework/demo.py" "$@"

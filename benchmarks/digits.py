@@ -6,6 +6,7 @@ Both networks have about the same number of parameters, sample with the same num
 guidance, and train by one AdamW step of mean squared error; every time is the best of several. The last lines give the
 speed as a ratio, and this network's sampling as a share of the machine's measured matrix-product peak.
 """
+
 import argparse
 from collections.abc import Callable, Sequence
 
@@ -14,8 +15,9 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
-from common.cli import autocast, choose_device, command, usable_precision
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, last
+from common.cli import command
+from common.device import autocast, choose_device, usable_precision
+from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, run
 from p1_cond_ddpm.loss import guided, v_loss
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     @torch.inference_mode()
     def our_samples() -> None:
-        last(ddim(guided(ours, schedule, labels, scale=1.0, null_label=10), x, schedule, ddim_timesteps(1000, STEPS)))
+        run(ddim(guided(ours, schedule, labels, scale=1.0, null_label=10), x, schedule, ddim_timesteps(1000, STEPS)))
 
     @torch.inference_mode()
     def their_samples() -> None:
@@ -82,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     our_step = training_step(lambda: v_loss(ours, schedule, x, labels, label_dropout=0.1, null_label=10), ours, device)
     sampling = best_seconds({"ours": our_samples, "diffusers": their_samples}, device, repeats=repeats)
     training = best_seconds({"ours": our_step, "diffusers": their_step}, device, repeats=repeats)
-    for name, times, unit in (("sampling, ms per image and step", sampling, batch * STEPS), ("training, ms per image", training, batch)):
+    for name, times, unit in (
+        ("sampling, ms per image and step", sampling, batch * STEPS),
+        ("training, ms per image", training, batch),
+    ):
         values = ", ".join(f"{who} {1e3 * seconds / unit:.2f}" for who, seconds in times.items())
         print(f"{name}: {values}, ratio {times['diffusers'] / times['ours']:.2f}")
     work, peak = multiply_adds(ours, x[:1], t[:1], labels[:1]), matmul_peak(device)

@@ -1,4 +1,5 @@
 """Times, the machine's peak, and the work of a network."""
+
 import time
 from collections.abc import Callable, Mapping
 

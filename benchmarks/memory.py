@@ -2,9 +2,11 @@
 
 python3 -m benchmarks.memory
 
-The course's network samples on torch's "meta" device, where every operation makes its result's shape alone, so that the bytes of
-all living tensors can be added up as a GPU's allocator would. What cuDNN takes while it convolves comes on top.
+The course's network samples on torch's "meta" device, where every operation makes its result's shape alone, so that the
+bytes of all living tensors can be added up as a GPU's allocator would. What cuDNN takes while it convolves comes on
+top.
 """
+
 import argparse
 import weakref
 from collections import Counter
@@ -17,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from common.cli import command
-from p2_ddim.sample import GPU_CHUNK, denoiser, sample_faces
-from p2_ddim.unet import FaceUNet, FaceUNetConfig, for_inference
+from p2_ddim.sample import GPU_CHUNK
+from p2_ddim.sampling import denoiser, for_inference, sample_faces
+from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
 BLOCK = 512  # bytes; CUDA's allocator rounds up to a multiple
 

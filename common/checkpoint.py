@@ -1,4 +1,6 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
+
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 
 from common.cli import UserError
 from common.config import from_json, to_json
-from common.files import whole_file
+from common.files import REPOSITORY, atomic_write
+
+CHECKPOINTS = REPOSITORY / "checkpoints"
+BLOCK = 1 << 18  # bytes read at a time
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -23,7 +28,8 @@ class Weights(NamedTuple):
 def save_weights(path: Path, module: nn.Module, config: Any = None, **metadata: Any) -> None:
     """Save a module's state dict with the dataclass that builds it (if any) and JSON-like metadata.
 
-    Floats of two and more dimensions are stored in float16; vectors (gains, running means, frequencies) take little room.
+    Floats of two and more dimensions are stored in float16; vectors (gains, running means, frequencies) take little
+    room.
 
     Raises:
         UserError: a weight is not finite, or beyond float16; nothing is written.
@@ -38,12 +44,14 @@ def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
     """Raise UserError that names the first tensor with a NaN or an infinity."""
     for name, value in state_dict.items():
         if not value.isfinite().all():
-            raise UserError(f"{path}: {name} is not finite; these weights are of no use, train again with a lower --learning-rate")
+            raise UserError(
+                f"{path}: {name} is not finite; these weights are of no use, train again with a lower --learning-rate"
+            )
 
 
 def save_tensors(path: Path, content: Any) -> None:
     """`torch.save`, whole or not at all. Raises UserError where the disk is full."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # torch's own writer hides the OSError
@@ -51,7 +59,10 @@ def save_tensors(path: Path, content: Any) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """`torch.load` on the CPU, tensors and plain values only. Raises UserError for what is missing, truncated or foreign."""
+    """`torch.load` on the CPU, tensors and plain values only.
+
+    Raises UserError for what is missing, truncated or foreign.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -70,7 +81,9 @@ def load_network(path: Path, network_class: Callable[[Any], Network], config_cla
         model = network_class(from_json(config_class, weights.config))
         model.load_state_dict(weights.state_dict)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: not the weights of a {network_class.__name__} ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{path}: not the weights of a {network_class.__name__} ({str(error).splitlines()[0]})"
+        ) from None
     return model.eval().requires_grad_(False)
 
 
@@ -78,6 +91,22 @@ def load_weights(path: Path) -> Weights:
     """Read a file of `save_weights`. Raises UserError where it is missing, damaged or not of this project."""
     content = load_tensors(path)
     if not isinstance(content, dict) or set(content) != {"config", "metadata", "state_dict"}:
-        raise UserError(f"{path}: not a weight file of this project; git checkout checkpoints restores the released ones")
+        raise UserError(
+            f"{path}: not a weight file of this project; git checkout checkpoints restores the released ones"
+        )
     state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
     return Weights(content["config"], content["metadata"], state)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def weights_id(path: Path) -> str:
+    """What tables call a weight file: the first eight digits of its hash."""
+    return sha256(path)[:8]

@@ -1,4 +1,5 @@
 """One frozen dataclass is the defaults, the command line and the JSON in a checkpoint."""
+
 import argparse
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,10 @@ def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
     types = get_type_hints(config_class)
     for f in fields(config_class):
         kind, flag = types[f.name], "--" + f.name.replace("_", "-")
-        shared: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{f.metadata.get('help', '')} (default: {f.default})"}
+        shared: dict[str, Any] = {
+            "default": argparse.SUPPRESS,
+            "help": f"{f.metadata.get('help', '')} (default: {f.default})",
+        }
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
         elif get_origin(kind) is tuple:
@@ -37,7 +41,10 @@ def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
 
 
 def from_options(config_class: type[Config], options: argparse.Namespace) -> Config:
-    """The config whose fields were given on the command line, all others at their defaults. Raises UserError beyond an option's range."""
+    """The config whose fields were given on the command line, all others at their defaults.
+
+    Raises UserError beyond an option's range.
+    """
     given = {f.name: getattr(options, f.name) for f in fields(config_class) if hasattr(options, f.name)}  # type: ignore[arg-type]
     return checked(from_json(config_class, given))
 
@@ -50,8 +57,13 @@ def checked(config: Config) -> Config:
     return config
 
 
-def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *config_classes: type) -> tuple[Any, ...]:
-    """Parse a command line to which the configs' options are added: (arguments, one config per class). Raises like `from_options`."""
+def parse_options(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *config_classes: type
+) -> tuple[Any, ...]:
+    """Parse a command line to which the configs' options are added: (arguments, one config per class).
+
+    Raises like `from_options`.
+    """
     for config_class in config_classes:
         add_options(parser, config_class)
     arguments = parser.parse_args(argv)

@@ -3,6 +3,7 @@
 Notation: x_0 clean, x_t noised, x_T starting noise, all in [-1, 1] units; t in 0..T-1, 0 the least noise;
 alphas_cumprod = abar, so that x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise.
 """
+
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> "NoiseSchedule":
-        """beta rises linearly, between the same bounds for any number of timesteps. Source: Ho et al. 2020 (DDPM), section 4."""
+        """beta rises linearly, between the same bounds for any number of timesteps.
+
+        Source: Ho et al. 2020 (DDPM), section 4.
+        """
         betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
         return cls(torch.cumprod(1 - betas, dim=0))
 
@@ -49,7 +53,10 @@ class NoiseSchedule:
 
 
 def stratified_timesteps(count: int, num_timesteps: int) -> Tensor:
-    """`count` uniform timesteps, one per equal part of the range: (count,) int64. Source: Kingma et al. 2021, appendix I.1."""
+    """`count` uniform timesteps, one per equal part of the range: (count,) int64.
+
+    Source: Kingma et al. 2021, appendix I.1.
+    """
     position = (torch.rand(()) + torch.arange(count) / count) % 1
     return (position * num_timesteps).long().clamp(max=num_timesteps - 1)
 
@@ -70,7 +77,8 @@ def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> li
 
 
 def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1.0) -> list[int]:
-    """`num_steps` distinct timesteps from the noisiest down: T (k / num_steps) ** spacing - 1 for k = num_steps, ..., 1, rounded.
+    """`num_steps` distinct timesteps from the noisiest down: T (k / num_steps) ** spacing - 1 for k = num_steps, ...,
+    1, rounded.
 
     spacing 1 is even; below 1 the steps are small where there is much noise, above 1 where there is little.
 
@@ -83,7 +91,10 @@ def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1
         raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps: give 1 to {num_timesteps}")
     timesteps = [round(num_timesteps * (k / num_steps) ** spacing) - 1 for k in range(num_steps, 0, -1)]
     if timesteps[-1] < 0 or len(set(timesteps)) < num_steps:
-        raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps with spacing {spacing}: give fewer steps, or a spacing nearer 1")
+        raise ValueError(
+            f"{num_steps} steps of {num_timesteps} timesteps with spacing {spacing}: "
+            "give fewer steps, or a spacing nearer 1"
+        )
     return timesteps
 
 
@@ -95,7 +106,9 @@ class Step(NamedTuple):
     x_0: Tensor
 
 
-def _levels(schedule: NoiseSchedule, timesteps: Sequence[int], final_alpha_cumprod: float) -> Iterator[tuple[int, float, float]]:
+def _levels(
+    schedule: NoiseSchedule, timesteps: Sequence[int], final_alpha_cumprod: float
+) -> Iterator[tuple[int, float, float]]:
     """(t, abar at t, abar at the next timestep) of every step."""
     abars = [*schedule.alphas_cumprod[list(timesteps)].tolist(), final_alpha_cumprod]
     return zip(timesteps, abars[:-1], abars[1:])
@@ -121,9 +134,10 @@ def ddim(
 ) -> Iterator[Step]:
     """Yield every step from x_T (B, C, H, W) down to x_0, the last step's x.
 
-    eta = 0 is deterministic DDIM; eta = 1 over all T timesteps is DDPM's ancestral sampling. clip_x_0 clamps the estimate
-    of x_0 to [-1, 1] and keeps the predicted eps as it is. With eta = 0 the timesteps may also rise, which turns images into
-    their noises (give final_alpha_cumprod the last level). Coefficients are computed in float64, tensors keep x_T's dtype.
+    eta = 0 is deterministic DDIM; eta = 1 over all T timesteps is DDPM's ancestral sampling. clip_x_0 clamps the
+    estimate of x_0 to [-1, 1] and keeps the predicted eps as it is. With eta = 0 the timesteps may also rise, which
+    turns images into their noises (give final_alpha_cumprod the last level). Coefficients are computed in float64,
+    tensors keep x_T's dtype.
 
     Source: Song et al. 2021 (DDIM), equations 12 and 16.
     """
@@ -146,7 +160,8 @@ def dpm_solver_pp_2m(
     clip_x_0: bool = False,
     final_alpha_cumprod: float = 1.0,
 ) -> Iterator[Step]:
-    """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eta = 0 but of second order in the step size.
+    """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eta = 0 but of second order in the step
+    size.
 
     Each step extrapolates the estimate of x_0 from the last two; the first step and one that ends without noise, where
     the log signal-to-noise ratio is infinite, are DDIM's.
@@ -167,7 +182,7 @@ def dpm_solver_pp_2m(
         yield Step(t, x, x_0)
 
 
-def last(steps: Iterator[Step], on_step: Callable[[int], object] = lambda images: None) -> Step:
+def run(steps: Iterator[Step], on_step: Callable[[int], object] = lambda images: None) -> Step:
     """Run a sampler to its end and return the last step; `on_step` gets the number of images after every step."""
     for step in steps:
         on_step(len(step.x))

@@ -1,4 +1,7 @@
-"""Digit data sets as tensors in memory: the homework's folders (`data/*.png` with `train.csv` and `val.csv`) and others."""
+"""Digit data sets as tensors in memory: the homework's folders (`data/*.png` with `train.csv` and `val.csv`) and
+others.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +49,9 @@ def load_digits(root: Path, csv: str) -> DigitSet:
 def load_training_digits(path: Path) -> DigitSet:
     """The training images of a data set in any of four forms.
 
-    A homework's folder (its train.csv); a folder of the folders 0 to 9; a folder of pictures alone, whose labels are NULL_LABEL; or
-    a .npz of `images`, with `labels` where it has some and, where it has val images too, `split` ("train" or not).
+    A homework's folder (its train.csv); a folder of the folders 0 to 9; a folder of pictures alone, whose labels are
+    NULL_LABEL; or a .npz of `images`, with `labels` where it has some and, where it has val images too, `split`
+    ("train" or not).
 
     Raises:
         UserError: nothing of these, or something in it is unreadable.
@@ -57,7 +61,9 @@ def load_training_digits(path: Path) -> DigitSet:
     by_digit = {digit: path / str(digit) for digit in range(10) if (path / str(digit)).is_dir()}
     if by_digit:
         parts = {digit: read_pictures(folder, SIZE) for digit, folder in by_digit.items()}
-        return DigitSet(torch.cat([*parts.values()]), torch.cat([torch.full((len(part),), digit) for digit, part in parts.items()]))
+        return DigitSet(
+            torch.cat([*parts.values()]), torch.cat([torch.full((len(part),), digit) for digit, part in parts.items()])
+        )
     images = read_pictures(path, SIZE)
     if path.is_dir():
         return DigitSet(images, torch.full((len(images),), NULL_LABEL))
@@ -65,7 +71,11 @@ def load_training_digits(path: Path) -> DigitSet:
         with np.load(path) as content:
             labels = content["labels"].astype(np.int64) if "labels" in content else np.full(len(images), NULL_LABEL)
             training = content["split"] == "train" if "split" in content else np.full(len(images), True)
-        if labels.shape != (len(images),) or training.shape != labels.shape or not np.isin(labels, range(NULL_LABEL + 1)).all():
+        if (
+            labels.shape != (len(images),)
+            or training.shape != labels.shape
+            or not np.isin(labels, range(NULL_LABEL + 1)).all()
+        ):
             raise ValueError(f"labels {labels.shape}, split {training.shape} of {len(images)} images")
     except ValueError as error:  # NumPy's, of words or objects
         raise UserError(f"{path}: give one digit per image as `labels`, or {NULL_LABEL} for none ({error})") from None
@@ -79,7 +89,9 @@ def read_labels(path: Path) -> pd.Series:
         UserError: no such file, another header, no or broken rows, a name twice, or a label that is no digit.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; a data set is a folder with data/*.png, train.csv and val.csv (bash get_dataset.sh)")
+        raise UserError(
+            f"{path}: no such file; a data set is a folder with data/*.png, train.csv and val.csv (bash get_dataset.sh)"
+        )
     try:
         table = pd.read_csv(path, dtype={"image_name": str})
     except ValueError as error:  # pandas' parser errors are ValueErrors

@@ -3,12 +3,14 @@
 python3 -m common.fid IMAGES REFERENCE --cache runs/features
 python3 -m common.fid runs/faces32 celeba64.npz:0:4000 --size 32
 
-A set is a folder of pictures or a .npz with images (N, H, W, 3), of which PATH:FIRST:END takes a part, in order of name. The
-network and its weights are not part of this repository: they are the file fid768.py under $HW2_REAL_DATA/eval, with
-the weights beside it (the same features as `pytorch_fid --dims 768`). Never compare with the usual 2048-d FID.
+A set is a folder of pictures or a .npz with images (N, H, W, 3), of which PATH:FIRST:END takes a part, in order of
+name. The network and its weights are not part of this repository: they are the file fid768.py under
+$HW2_REAL_DATA/eval, with the weights beside it (the same features as `pytorch_fid --dims 768`). Never compare with the
+usual 2048-d FID.
 
 Sources: Heusel et al. 2017 (FID); Naeem et al. 2020 (density and coverage).
 """
+
 import argparse
 import hashlib
 import importlib.util
@@ -23,7 +25,7 @@ from tqdm import tqdm
 
 from common.cli import UserError, command
 from common.config import check_range
-from common.files import real_data, whole_file
+from common.files import atomic_write, real_data
 from common.images import read_pictures
 
 BATCH = 20  # images through Inception at a time
@@ -45,14 +47,18 @@ def fid768() -> ModuleType:
 @torch.inference_mode()
 def features(images: np.ndarray, cache: Path | None = None) -> np.ndarray:
     """(N, H, W, 3) uint8 images -> (N, 768) float32, kept in the folder `cache` under the images' own hash."""
-    stored = cache / f"{hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:32]}.npy" if cache else None
+    stored = (
+        cache / f"{hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:32]}.npy"
+        if cache
+        else None
+    )
     if stored and stored.is_file():
         return np.load(stored)
     network = fid768().Inception()
     batches = tqdm(range(0, len(images), BATCH), unit="batch", desc="features", mininterval=1.0)
     found = np.concatenate([network(images[i : i + BATCH]) for i in batches])
     if stored:
-        with whole_file(stored) as temporary, open(temporary, "wb") as file:
+        with atomic_write(stored) as temporary, open(temporary, "wb") as file:
             np.save(file, found)
     return found
 
@@ -63,11 +69,15 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     return fid768().frechet(*moments[0], *moments[1])
 
 
-def density_and_coverage(generated: np.ndarray, real: np.ndarray, *, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
-    """How densely real images are surrounded by generated ones, and the share of real images that have one near, of features.
+def density_and_coverage(
+    generated: np.ndarray, real: np.ndarray, *, neighbours: int = NEIGHBOURS
+) -> tuple[float, float]:
+    """How densely real images are surrounded by generated ones, and the share of real images that have one near, of
+    features.
 
-    Near means within a real image's distance to its `neighbours`-th nearest real one. Density is 1 in the mean and coverage
-    1 - 2 ** -neighbours, about, for two sets of equal size from one distribution, less where fewer are generated.
+    Near means within a real image's distance to its `neighbours`-th nearest real one. Density is 1 in the mean and
+    coverage 1 - 2 ** -neighbours, about, for two sets of equal size from one distribution, less where fewer are
+    generated.
 
     Raises:
         UserError: no more real images than `neighbours`.
@@ -84,6 +94,13 @@ def density_and_coverage(generated: np.ndarray, real: np.ndarray, *, neighbours:
         inside += int(near.sum())
         covered += int(near.any(dim=1).sum())
     return inside / (neighbours * len(ours)), covered / len(theirs)
+
+
+def quality(images: np.ndarray, reference: np.ndarray, cache: Path | None = None) -> dict[str, float]:
+    """FID-768, density and coverage of (N, H, W, 3) uint8 images against the features of real ones."""
+    ours = features(images, cache)
+    density, coverage = density_and_coverage(ours, reference)
+    return {"fid768": frechet_distance(ours, reference), "density": density, "coverage": coverage}
 
 
 def read_set(argument: str, size: int | None) -> np.ndarray:
@@ -108,10 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_range("--size", arguments.size, 8)
     fid768()  # before the pictures are read
     sets = [read_set(which, arguments.size) for which in (arguments.images, arguments.reference)]
-    ours, theirs = (features(images, arguments.cache) for images in sets)
-    density, coverage = density_and_coverage(ours, theirs)
-    print(f"{len(ours)} images against {len(theirs)}: FID-768 {frechet_distance(ours, theirs):.4f}, ", end="")
-    print(f"density {density:.3f}, coverage {coverage:.3f}")
+    found = quality(sets[0], features(sets[1], arguments.cache), arguments.cache)
+    print(f"{len(sets[0])} images against {len(sets[1])}: FID-768 {found['fid768']:.4f}, ", end="")
+    print(f"density {found['density']:.3f}, coverage {found['coverage']:.3f}")
     return 0
 
 

@@ -1,4 +1,5 @@
 """Pictures that know which checkpoints they show: a PNG text chunk holds their names and hashes."""
+
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from common.checkpoint import sha256
 from common.cli import UserError
-from common.download import sha256
-from common.files import whole_file
+from common.files import atomic_write
 from common.images import write_png
 
 KEY = "Checkpoints"
@@ -23,7 +24,7 @@ def stamp(checkpoints: Sequence[Path]) -> dict[str, str]:
 
 def save_figure(figure: Figure, path: Path, checkpoints: Sequence[Path]) -> None:
     """Write a figure as a stamped PNG, whole or not at all."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata=stamp(checkpoints))
 
 
@@ -34,7 +35,9 @@ def save_picture(image: Tensor, path: Path, checkpoints: Sequence[Path], *, enla
 
 
 def check_fresh(path: Path, released: Mapping[str, str]) -> None:
-    """Raise UserError unless a picture shows the released checkpoints, hashes by name; a name that isn't released is let pass."""
+    """Raise UserError unless a picture shows the released checkpoints, hashes by name; a name that isn't released is
+    let pass.
+    """
     try:
         with Image.open(path) as image:
             shown = json.loads(image.info[KEY])

@@ -1,4 +1,5 @@
 """Files that are either complete or absent, and where real data lies."""
+
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` (made where missing); move it to `path` if the block succeeds.
 
     On an error nothing is left behind and an earlier `path` is untouched. A device or pipe is written to as it is.
@@ -35,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def real_data(part: str) -> Path | None:
-    """A file or folder of the real data that the environment variable HW2_REAL_DATA names, or None where there is none."""
+    """A file or folder of the real data under $HW2_REAL_DATA, or None where there is none."""
     root = os.environ.get("HW2_REAL_DATA")
     path = Path(root) / part if root else None
     return path if path and path.exists() else None

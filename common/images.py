@@ -1,4 +1,5 @@
 """uint8 pictures and [-1, 1] tensors, PNG files, grids."""
+
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from common.cli import UserError
-from common.files import whole_file
+from common.files import atomic_write
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def write_png(path: Path, image: Tensor, text: Mapping[str, str] | None = None) 
     chunks = PngInfo()
     for key, value in (text or {}).items():
         chunks.add_text(key, value)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(array).save(temporary, format="PNG", pnginfo=chunks)
 
 
@@ -53,12 +54,14 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def read_pictures(path: Path, size: int | None = None) -> Tensor:
-    """All pictures of a .npz (`images` (N, H, W, 3) or (N, H, W) uint8) or a folder, in order of name: (N, 3, H, W) uint8.
+    """All pictures of a .npz (`images` (N, H, W, 3) or (N, H, W) uint8) or a folder, in order of name: (N, 3, H, W)
+    uint8.
 
     With a size, each is cut to its middle square and shrunk or enlarged to (size, size) with antialiasing.
 
     Raises:
-        UserError: no such file or folder, nothing in it, something unreadable, or sizes that differ where none is given.
+        UserError: no such file or folder, nothing in it, something unreadable, or sizes that differ where none is
+        given.
     """
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
@@ -93,7 +96,10 @@ def square(picture: Image.Image, size: int | None) -> Image.Image:
 
 
 def grid(images: Tensor, columns: int, *, gap: int = 2) -> Tensor:
-    """Lay (N, 3, H, W) uint8 images out row by row on white: (3, rows (H + gap) + gap, columns (W + gap) + gap) uint8."""
+    """Lay (N, 3, H, W) uint8 images out row by row on white.
+
+    Returns (3, rows (H + gap) + gap, columns (W + gap) + gap) uint8.
+    """
     count, channels, height, width = images.shape
     rows = -(-count // columns)
     canvas = torch.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)

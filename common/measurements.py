@@ -1,4 +1,5 @@
 """Measurements in a CSV, a row for every setting: what it has is not measured again."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from common.cli import UserError
-from common.files import whole_file
+from common.files import atomic_write
 
 WORDS = ("weights", "labels", "reference")  # columns that may look like numbers
 
@@ -28,7 +29,10 @@ class Measurements:
     """The rows of a CSV, written anew with every row that is added."""
 
     def __init__(self, path: Path, order: Sequence[str] = ()):
-        """The rows that `path` has, if any, kept in the order of some columns. Raises UserError where it is something else."""
+        """The rows that `path` has, if any, kept in the order of some columns.
+
+        Raises UserError where it is something else.
+        """
         self.path, self.order = path, list(order)
         self.rows: list[dict[str, Any]] = read_measurements(path).to_dict("records") if path.is_file() else []  # type: ignore[assignment]
 
@@ -40,6 +44,6 @@ class Measurements:
         """Write a row, numbers to four digits, and print it."""
         self.rows.append(row)
         table = pd.DataFrame(self.rows).round(4)
-        with whole_file(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             (table.sort_values(self.order, kind="stable") if self.order else table).to_csv(temporary, index=False)
         print(table[-1:].to_string(index=False), flush=True)

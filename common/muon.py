@@ -1,8 +1,9 @@
 """Muon: momentum whose matrices are made orthogonal, so that every direction of a layer learns at the same rate.
 
-Sources: Jordan et al. 2024 (Muon: the iteration, Nesterov momentum); Liu et al. 2025 (Muon is scalable for LLM training:
-the scale that lets AdamW's learning rate and weight decay apply).
+Sources: Jordan et al. 2024 (Muon: the iteration, Nesterov momentum); Liu et al. 2025 (Muon is scalable for LLM
+training: the scale that lets AdamW's learning rate and weight decay apply).
 """
+
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,16 +11,21 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from common.cli import has_bf16
+from common.device import has_bf16
 
-COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the odd quintic that drives singular values towards 1, fast rather than exactly
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # of the odd quintic that drives singular values towards 1, fast rather than exactly
 
 
 def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: (N, rows, columns) -> the same shape, singular values in about 0.7..1.2.
+    """The nearest semi-orthogonal matrices, roughly: (N, rows, columns) -> the same shape, singular values in about
+    0.7..1.2.
 
-    Newton-Schulz iterations in bf16, which is accurate enough for a direction, or in float32 where the device has no bf16: emulated
-    products may round after every addition. Source: Jordan et al. 2024.
+    Newton-Schulz iterations in bf16, which is accurate enough for a direction, or in float32 where the device has no
+    bf16: emulated products may round after every addition. Source: Jordan et al. 2024.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
@@ -34,7 +40,9 @@ def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for weights of two and more dimensions, flattened to (outputs, inputs); AdamW is for everything else."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.95, weight_decay: float = 0.0
+    ):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

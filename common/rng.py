@@ -1,4 +1,7 @@
-"""Seeds: every random number of the project is a function of (seed, step) in training, of one seed per image in sampling."""
+"""Seeds: every random number of the project is a function of (seed, step) in training, of one seed per image in
+sampling.
+"""
+
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -6,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.cli import UserError
-
 RandnLike = Callable[[Tensor], Tensor]
 
 
 def step_seed(seed: int, *parts: int) -> int:
-    """A 63-bit seed for the given part of a computation, e.g. `step_seed(seed, step, rank)`; distinct parts are independent.
+    """A 63-bit seed for the given part of a computation, e.g. `step_seed(seed, step, rank)`; distinct parts are
+    independent.
 
     Source: numpy.random.SeedSequence, https://numpy.org/doc/stable/reference/random/parallel.html
     """
@@ -25,7 +27,8 @@ def generator(seed: int) -> torch.Generator:
 
 
 def per_sample_noise(seeds: Sequence[int]) -> RandnLike:
-    """A stand-in for `torch.randn_like` whose row i depends on seeds[i] and on how often it was called, on nothing else.
+    """A stand-in for `torch.randn_like` whose row i depends on seeds[i] and on how often it was called, on nothing
+    else.
 
     Returns:
         x (B, ...) -> standard normal noise of the same shape, dtype and device; B = len(seeds), else ValueError.
@@ -41,9 +44,14 @@ def per_sample_noise(seeds: Sequence[int]) -> RandnLike:
 
 
 def batch_at(count: int, batch_size: int, *, seed: int, step: int) -> Tensor:
-    """Indices (batch_size,) int64 of the batch number `step`: each epoch is a fresh permutation of 0..count-1, its rest dropped."""
+    """Indices (batch_size,) int64 of the batch number `step`: each epoch is a fresh permutation of 0..count-1, its rest
+    dropped.
+
+    Raises:
+        ValueError: batch_size exceeds count.
+    """
     if batch_size > count:
-        raise UserError(f"batch size {batch_size} exceeds the {count} images of the data set")
+        raise ValueError(f"batch size {batch_size} exceeds the {count} images of the data set")
     epoch, position = divmod(step, count // batch_size)
     return _epoch_order(count, seed, epoch)[position * batch_size : (position + 1) * batch_size]
 

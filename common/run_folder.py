@@ -1,7 +1,9 @@
-"""A run folder: what a training was asked (options.json), what it reported (metrics.jsonl) and where it goes on (state.pt).
+"""A run folder: what a training was asked (options.json), what it reported (metrics.jsonl) and where it goes on
+(state.pt).
 
 before_cooldown.pt is the state before the learning rate began to fall. From there a run can be made longer.
 """
+
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError
-from common.files import whole_file
+from common.files import atomic_write
 
 State = dict[str, Any]  # "step" is the number of steps done
 Settings = Mapping[str, Mapping[str, Any]]  # JSON values by section and name; what a run's result depends on
@@ -38,13 +40,18 @@ class RunFolder:
             return None
         saved = json.loads(self.options.read_text())
         if different := differences(saved, settings):
-            raise UserError(f"{self.path}: holds a run with other options ({'; '.join(different)}); give the same, or another --run-dir")
+            words = "; ".join(different)
+            raise UserError(
+                f"{self.path}: holds a run with other options ({words}); give the same, or another --run-dir"
+            )
         if saved["fit"]["steps"] == settings["fit"]["steps"]:
             state = load_tensors(self.state)
         else:
             state = self._change_steps(saved, settings, steps_before_cooldown)
         lines = self.metrics.read_text().splitlines(keepends=True)[: state["step"] // settings["fit"]["log_every"]]
-        self._write(self.metrics, "".join(lines))  # without the lines after the state, the last of which may be half a line
+        self._write(
+            self.metrics, "".join(lines)
+        )  # without the lines after the state, the last of which may be half a line
         return state
 
     def _change_steps(self, saved: Settings, settings: Settings, steps_before_cooldown: Callable[[int], int]) -> State:
@@ -55,8 +62,8 @@ class RunFolder:
         if not found:
             kept = ", ".join(str(state["step"]) for state in states)
             raise UserError(
-                f"{self.path}: a run of {old} steps that can't become one of {new}: its states are of step {kept}, and the learning rate "
-                f"falls from step {usable}; give --steps {old}, or another --run-dir"
+                f"{self.path}: a run of {old} steps that can't become one of {new}: its states are of step {kept}, "
+                f"and the learning rate falls from step {usable}; give --steps {old}, or another --run-dir"
             )
         if self.writes:  # in this order: whenever it is interrupted, options and state fit together
             save_tensors(self.state, found[0])
@@ -77,7 +84,7 @@ class RunFolder:
 
     def _write(self, path: Path, text: str) -> None:
         if self.writes:
-            with whole_file(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text(text)
 
 

@@ -1,4 +1,5 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
+
 import argparse
 import hashlib
 import os
@@ -16,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from common.cli import Stopped, UserError, autocast, signals_noted
+from common.cli import Stopped, UserError, signals_noted
 from common.config import option, to_json
+from common.device import autocast
 from common.muon import Muon
 from common.rng import step_seed
 from common.run_folder import RunFolder, State
@@ -26,11 +28,17 @@ from common.run_folder import RunFolder, State
 @dataclass(frozen=True)
 class FitOptions:
     steps: int = option(5000, "optimiser steps; a run can be made longer", smallest=1)
-    optimizer: str = option("adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw"))
+    optimizer: str = option(
+        "adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw")
+    )
     learning_rate: float = option(1e-3, "peak learning rate", smallest=0)
     warmup: int = option(200, "steps of linear warm-up", smallest=0)
-    cooldown: float = option(0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0", smallest=0, largest=1)
-    weight_decay: float = option(0.01, "decoupled, of matrices and kernels alone: not of gains, biases and embeddings", smallest=0)
+    cooldown: float = option(
+        0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0", smallest=0, largest=1
+    )
+    weight_decay: float = option(
+        0.01, "decoupled, of matrices and kernels alone: not of gains, biases and embeddings", smallest=0
+    )
     clip: float = option(1.0, "largest gradient norm", smallest=0)
     ema_decay: float = option(0.999, "decay of the exponential moving average of the weights", smallest=0, largest=1)
     seed: int = option(0, "all randomness is a function of (seed, step)", smallest=0)
@@ -51,12 +59,17 @@ Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]
 
 
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
-    """The options that every training command has; `data` is the help text of --data. @FILE stands for the arguments in it, one a line."""
+    """The options that every training command has; `data` is the help text of --data.
+
+    @FILE stands for the arguments in it, one a line.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
     )
     parser.add_argument("--data", type=Path, required=True, help=data)
-    parser.add_argument("--run-dir", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself")
+    parser.add_argument(
+        "--run-dir", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
+    )
     parser.add_argument("--device", default="auto")
     return parser
 
@@ -80,8 +93,9 @@ def steps_before_cooldown(options: FitOptions) -> int:
 def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon before it where asked for.
 
-    Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out embeddings,
-    output layers of few channels, biases and gains. Only matrices and kernels decay: a smaller gain, bias or embedding is no simpler.
+    Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out
+    embeddings, output layers of few channels, biases and gains. Only matrices and kernels decay: a smaller gain, bias
+    or embedding is no simpler.
     """
     embeddings = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}
     hidden, matrices, vectors = [], [], []
@@ -92,7 +106,11 @@ def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.
             hidden.append(p)
         else:
             matrices.append(p)
-    adamw = [{"params": some, "weight_decay": decay} for some, decay in ((matrices, options.weight_decay), (vectors, 0.0)) if some]
+    adamw = [
+        {"params": some, "weight_decay": decay}
+        for some, decay in ((matrices, options.weight_decay), (vectors, 0.0))
+        if some
+    ]
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         optimizers.append(Muon(hidden, options.learning_rate, weight_decay=options.weight_decay))
@@ -102,7 +120,7 @@ def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """EMA of parameters and buffers; early on the decay is (1 + n) / (10 + n), so that the random start fades quickly."""
+    """EMA of parameters and buffers; the decay starts at (1 + n) / (10 + n): the random start fades quickly."""
 
     def average(mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
         n = float(count)
@@ -117,6 +135,12 @@ def fingerprint(*data: Tensor) -> str:
     for tensor in data:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def check_batch_size(batch_size: int, count: int) -> None:
+    """Raise UserError where a data set of `count` images has no batch of that size."""
+    if batch_size > count:
+        raise UserError(f"--batch-size {batch_size}: the data set has {count} images; give at most as many")
 
 
 def is_main_process() -> bool:
@@ -135,15 +159,15 @@ def fit(
 ) -> nn.Module:
     """Train `module` in place and return its averaged copy, with which `on_save` is called whenever the state is saved.
 
-    `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them), state.pt and
-    before_cooldown.pt; where it holds a state of the same options and settings (JSON values: what else the result depends on),
-    training goes on from there, also to another number of steps. One process ends the same to the bit as without the interruption,
-    and as with the final number of steps from the start. Under torchrun every process has its own batches and random numbers,
-    gradients are averaged, and the first process's network is the result.
+    `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them), state.pt
+    and before_cooldown.pt; where it holds a state of the same options and settings (JSON values: what else the result
+    depends on), training goes on from there, also to another number of steps. One process ends the same to the bit as
+    without the interruption, and as with the final number of steps from the start. Under torchrun every process has its
+    own batches and random numbers, gradients are averaged, and the first process's network is the result.
 
     Raises:
-        UserError: the run folder holds a run with other options, or a loss or gradient is not finite; the last state stays.
-        Stopped: SIGINT or SIGTERM came, and the state is saved.
+        UserError: the run folder holds a run with other options, or a loss or gradient is not finite; the last state
+        stays. Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = next(module.parameters()).device
@@ -151,17 +175,30 @@ def fit(
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     ema = averaged(module, options.ema_decay)
     optimizers = make_optimizers(module, options)
-    parts: dict[str, Any] = {"module": module, "ema": ema} | {type(optimizer).__name__: optimizer for optimizer in optimizers}
+    parts: dict[str, Any] = {"module": module, "ema": ema} | {
+        type(optimizer).__name__: optimizer for optimizer in optimizers
+    }
     folder = RunFolder(run, writes=is_main_process())
-    state = folder.resume({"fit": to_json(options), **(settings or {})}, lambda n: steps_before_cooldown(replace(options, steps=n)))
+    state = folder.resume(
+        {"fit": to_json(options), **(settings or {})}, lambda n: steps_before_cooldown(replace(options, steps=n))
+    )
     start, sums = _restore(state, parts, device)
     _report_start(run, start, options.steps)
     saved = start
     trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
     module.train()
     clock = time.perf_counter()
-    finite = torch.zeros((), dtype=torch.int64, device=device)  # steps from the start on whose loss and gradient are finite
-    bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step", disable=not folder.writes, mininterval=1.0)
+    finite = torch.zeros(
+        (), dtype=torch.int64, device=device
+    )  # steps from the start on whose loss and gradient are finite
+    bar = tqdm(
+        range(start, options.steps),
+        initial=start,
+        total=options.steps,
+        unit="step",
+        disable=not folder.writes,
+        mininterval=1.0,
+    )
     with signals_noted() as signals:
         for step in bar:
             torch.manual_seed(step_seed(options.seed, step, rank))
@@ -198,7 +235,9 @@ def fit(
                 saved = done
             if stops:
                 bar.close()
-                raise Stopped(stops, f"{run}: saved after step {done} of {options.steps}; the same command goes on from there")
+                raise Stopped(
+                    stops, f"{run}: saved after step {done} of {options.steps}; the same command goes on from there"
+                )
             if saves and folder.writes:
                 on_save(ema.module)
                 clock = time.perf_counter()
@@ -219,7 +258,11 @@ def _restore(state: State | None, parts: dict[str, Any], device: torch.device) -
 
 def _report_start(run: Path, start: int, steps: int) -> None:
     if start and is_main_process():
-        print(f"{run}: " + (f"goes on after step {start} of {steps}" if start < steps else f"finished, all {steps} steps"), file=sys.stderr)
+        print(
+            f"{run}: "
+            + (f"goes on after step {start} of {steps}" if start < steps else f"finished, all {steps} steps"),
+            file=sys.stderr,
+        )
 
 
 def _agreed(signals: list[int], device: torch.device, world: int) -> int:
@@ -237,6 +280,10 @@ def _check_finite(first_bad: int, done: int, options: FitOptions, run: Path, sav
         rate = options.learning_rate * learning_rate_factor(first_bad, options)
         raise UserError(
             f"{run}: loss or gradient of step {first_bad + 1} is not finite, at learning rate {rate:.3g}; "
-            + (f"the state after step {saved} is kept; give another --run-dir and" if saved else "no state was saved yet; give")
+            + (
+                f"the state after step {saved} is kept; give another --run-dir and"
+                if saved
+                else "no state was saved yet; give"
+            )
             + " a lower --learning-rate"
         )

@@ -3,6 +3,7 @@ against val and the nearest training image.
 
 python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --cache runs/features
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from common.cli import command
 from common.digits import load_digits
-from common.fid import density_and_coverage, features, frechet_distance
+from common.fid import features, quality
 from common.images import to_unit_range
 from common.rng import generator
 from p1_cond_ddpm import judge
@@ -27,7 +28,9 @@ def accuracy(images: Tensor, labels: Tensor, weights: Path) -> float:
 
 
 def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250) -> Tensor:
-    """Root-mean-square distance (N,), in grey levels, of each (N, 3, H, W) uint8 image to the nearest of the training set's."""
+    """Root-mean-square distance (N,), in grey levels, of each (N, 3, H, W) uint8 image to the nearest of the training
+    set's.
+    """
     flat = training.flatten(1).float()
     squares = flat.square().sum(dim=1)
     distances = []
@@ -53,10 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     val = load_digits(arguments.data, "val.csv").images
     reference = features(val.permute(0, 2, 3, 1).numpy(), arguments.cache)
-    ours = features(images.permute(0, 2, 3, 1).numpy())
-    print(f"FID-768 to {len(val)} val images {frechet_distance(ours, reference):.4f}")
-    density, coverage = density_and_coverage(ours, reference)
-    print(f"density {density:.3f}, coverage {coverage:.3f}")
+    found = quality(images.permute(0, 2, 3, 1).numpy(), reference)
+    print(f"FID-768 to {len(val)} val images {found['fid768']:.4f}, ", end="")
+    print(f"density {found['density']:.3f}, coverage {found['coverage']:.3f}")
     training = load_digits(arguments.data, "train.csv").images
     drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
     for name, some in (("these", images), ("as many val", drawn)):

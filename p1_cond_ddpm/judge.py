@@ -5,6 +5,7 @@ python3 digit_classifier.py --folder OUT_DIR
 The weights are, first found: --weights; Classifier.pth beside digit_classifier.py (where the course's template has it);
 $HW2_REAL_DATA/course/Classifier.pth; or this project's own judge, checkpoints/judge.pt (train_judge.py).
 """
+
 import argparse
 import re
 import sys
@@ -16,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.checkpoint import load_tensors
+from common.checkpoint import CHECKPOINTS, load_tensors
 from common.cli import UserError, command
-from common.download import CHECKPOINTS
 from common.files import REPOSITORY, real_data
 from common.images import read_rgb, to_unit_range
 
@@ -61,7 +61,10 @@ def load(path: Path) -> LeNet:
 
 
 def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 28, 28) uint8 and labels (N,), the first characters of the names. Raises UserError where it can't be."""
+    """Images (N, 3, 28, 28) uint8 and labels (N,), the first characters of the names.
+
+    Raises UserError where it can't be.
+    """
     paths = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder}: no images (*.png) in this folder")
@@ -70,7 +73,7 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
         image = read_rgb(path)
         if not re.match(r"\d_", path.name) or image.size != (28, 28):
             size = f"{image.size[0]} x {image.size[1]}"
-            raise UserError(f"{path}: an image of {size} pixels; wanted are 28 x 28 ones whose names start with their digit, D_NNN.png")
+            raise UserError(f"{path}: an image of {size} pixels; give 28 x 28 ones named by their digit, D_NNN.png")
         images.append(np.asarray(image))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor([int(path.name[0]) for path in paths])
 

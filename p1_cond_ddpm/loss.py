@@ -1,4 +1,5 @@
 """v-prediction: the training loss, and the network as a noise predictor."""
+
 from typing import Any
 
 import torch
@@ -7,7 +8,9 @@ from torch import Tensor, nn
 from common.diffusion import Denoiser, NoiseSchedule, stratified_timesteps
 
 
-def v_loss(model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int) -> Tensor:
+def v_loss(
+    model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int
+) -> Tensor:
     """Mean squared error of v = sqrt(abar) noise - sqrt(1 - abar) x_0 at random timesteps.
 
     x_0 (B, C, H, W) in [-1, 1], labels (B,) int64; each label becomes null_label with probability label_dropout, which
@@ -34,12 +37,12 @@ def guided(
 ) -> Denoiser:
     """The noise predictor of a v-network under classifier-free guidance: eps_u + scale (eps_c - eps_u); scale 1 = off.
 
-    Both branches go through the network as one batch. labels (B,) int64; where all are null_label, the branches are one. Where an
-    interval of timesteps (first, last) is given, guidance is off outside it, which keeps variety and saves the second branch; the
-    batch's t must then be equal.
+    Both branches go through the network as one batch. labels (B,) int64; where all are null_label, the branches are
+    one. Where an interval of timesteps (first, last) is given, guidance is off outside it, which keeps variety and
+    saves the second branch; the batch's t must then be equal.
 
-    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D; the interval,
-    Kynkäänniemi et al. 2024.
+    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D; the
+    interval, Kynkäänniemi et al. 2024.
     """
 
     off = scale == 1 or bool((labels == null_label).all())

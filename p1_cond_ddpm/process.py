@@ -3,6 +3,7 @@
 python3 -m p1_cond_ddpm.process process.png --weights runs/mnist/weights.pt --labels none \\
     --sampler ddpm --num-steps 1000 --guidance-scale 1
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import autocast, choose_device, command
+from common.cli import command
 from common.config import check_range, parse_options
+from common.device import autocast, choose_device
 from common.figures import save_figure
 from common.images import grid, to_uint8
-from p1_cond_ddpm.sample import WEIGHTS, SampleOptions, load_denoiser, numbered, parse_labels, sampler_steps, starting_noise
+from p1_cond_ddpm.sample import parse_labels
+from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, load_denoiser, numbered, sampler_steps, starting_noise
 from p1_cond_ddpm.unet import UNet
 
 ENLARGED = 5  # times
@@ -30,7 +33,8 @@ def instants(num_timesteps: int, parts: int) -> list[int]:
 def reverse_process(
     model: UNet, labels: Tensor, seeds: Sequence[int], options: SampleOptions, *, parts: int
 ) -> tuple[Tensor, list[int]]:
-    """x at the sampler's timesteps that are nearest to `instants`: (B, parts + 1, 3, 28, 28) uint8 on the CPU, for labels (B,).
+    """x at the sampler's timesteps that are nearest to `instants`: (B, parts + 1, 3, 28, 28) uint8 on the CPU, for
+    labels (B,).
 
     Beside it these timesteps, as those that are left to do.
     """
@@ -40,15 +44,19 @@ def reverse_process(
         steps = list(sampler_steps(model, labels, x_T, randn_like, options))
     left = [num_timesteps, *(step.t + 1 for step in steps[1:]), 0]  # timesteps, before every step and at the end
     states = [x_T, *(step.x for step in steps)]
-    nearest = [min(range(len(left)), key=lambda i: abs(left[i] - instant)) for instant in instants(num_timesteps, parts)]
-    states[-1] = options.stretch * states[-1]
+    nearest = [
+        min(range(len(left)), key=lambda i: abs(left[i] - instant)) for instant in instants(num_timesteps, parts)
+    ]
+    states[-1] = options.contrast * states[-1]
     return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu(), [left[i] for i in nearest]
 
 
 def draw_process(pictures: Tensor, timesteps: Sequence[int]) -> Figure:
     """(B, instants, 3, H, W) uint8 pictures, enlarged, with the timesteps below."""
     columns = pictures.shape[1]
-    laid_out = torch.nn.functional.interpolate(grid(pictures.flatten(0, 1), columns)[None], scale_factor=ENLARGED, mode="nearest")[0]
+    laid_out = torch.nn.functional.interpolate(
+        grid(pictures.flatten(0, 1), columns)[None], scale_factor=ENLARGED, mode="nearest"
+    )[0]
     height, width = laid_out.shape[1:]
     figure = Figure(figsize=(width / 100, height / 100 + 0.3), dpi=100)
     figure.figimage(laid_out.permute(1, 2, 0).numpy(), 0, 30)

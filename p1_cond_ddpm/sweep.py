@@ -2,13 +2,16 @@
 
 python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --cache runs/features --out docs/p1_sweep.csv \\
     --num-steps 8 10 15 --guidance-scale 1 2 3
-python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 1000 --labels none \\
-    --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --stretch 1.03 --cache runs/features --out docs/p1_mnist_sweep.csv
+python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 1000 \\
+    --labels none --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --contrast 1.03 --cache runs/features \\
+    --out docs/p1_mnist_sweep.csv
+    docs/p1_mnist_sweep.csv
 
-Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy by our
-own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against MNIST-M's val or
---reference, passes through the network per image, seconds.
+Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy
+by our own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against
+MNIST-M's val or --reference, passes through the network per image, seconds.
 """
+
 import argparse
 import itertools
 import time
@@ -21,29 +24,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.cli import choose_device, command, usable_precision
+from common.checkpoint import weights_id
+from common.cli import command
 from common.config import check_range, checked, from_json, to_json
+from common.device import choose_device, usable_precision
 from common.digits import NULL_LABEL, load_digits
-from common.download import sha256
-from common.fid import density_and_coverage, features, frechet_distance, read_set
+from common.fid import features, quality, read_set
 from common.measurements import Measurements
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import accuracy
-from p1_cond_ddpm.sample import (
-    SAMPLERS,
-    WEIGHTS,
-    SampleOptions,
-    Wanted,
-    add_wanted_options,
-    draw_digits,
-    load_denoiser,
-    wanted_images,
-)
+from p1_cond_ddpm.sample import add_image_options, requested_images
+from p1_cond_ddpm.sampling import GRADED, SAMPLERS, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
 
 
 def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     """What a row of the CSV says of the weights and options."""
-    return {"weights": sha256(weights)[:8], **to_json(options), "guidance_interval": "{}-{}".format(*options.guidance_interval)}
+    return {
+        "weights": weights_id(weights),
+        **to_json(options),
+        "guidance_interval": "{}-{}".format(*options.guidance_interval),
+    }
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
@@ -53,23 +53,20 @@ def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bo
     return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
-def measure(drawn: Iterable[tuple[Wanted, Tensor]], reference: np.ndarray) -> dict[str, float]:
-    """The own judge's accuracy where there are labels, FID-768, density, coverage, and the seconds of drawing."""
+def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: np.ndarray) -> dict[str, float]:
+    """The own judge's accuracy where there are labels, quality (common.fid), and the seconds of sampling."""
     start = time.perf_counter()
-    wanted, pictures = zip(*drawn)
+    specs, pictures = zip(*sampled)
     seconds = time.perf_counter() - start
-    images = torch.stack(pictures).cpu()
-    labels = torch.tensor([one.label for one in wanted])
+    images, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
     own = float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)
-    ours = features(images.permute(0, 2, 3, 1).numpy())
-    density, coverage = density_and_coverage(ours, reference)
-    quality = {"own_judge": own, "fid768": frechet_distance(ours, reference), "density": density, "coverage": coverage}
-    return {**quality, "seconds": round(seconds, 1)}
+    found = quality(images.permute(0, 2, 3, 1).numpy(), reference)
+    return {"own_judge": own, **found, "seconds": round(seconds, 1)}
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    default = SampleOptions()
+    default = GRADED
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sets = parser.add_mutually_exclusive_group(required=True)
     sets.add_argument("--data", type=Path, help="MNIST-M's folder, for its val")
@@ -78,38 +75,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=1, help="not the graded images', which is 0 (default: 1)")
-    add_wanted_options(parser)
+    add_image_options(parser)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, default=[default.sampler])
     parser.add_argument("--num-steps", type=int, nargs="+", default=[default.num_steps])
     parser.add_argument("--spacing", type=float, nargs="+", default=[default.spacing])
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[default.guidance_scale])
     parser.add_argument("--guidance-interval", type=int, nargs=2, action="append", metavar="T", help="may be repeated")
-    parser.add_argument("--stretch", type=float, nargs="+", default=[default.stretch])
+    parser.add_argument("--contrast", type=float, nargs="+", default=[default.contrast])
     parser.add_argument("--precision", nargs="+", choices=("bf16", "float32"), default=[default.precision])
     arguments = parser.parse_args(argv)
     arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]
     names = [f.name for f in fields(SampleOptions)]
     products = itertools.product(*(getattr(arguments, name) for name in names))
     settings = [checked(from_json(SampleOptions, dict(zip(names, values)))) for values in products]
-    wanted, device = wanted_images(arguments), choose_device(arguments.device)
+    images, device = requested_images(arguments), choose_device(arguments.device)
     settings = [replace(options, precision=usable_precision(device, options.precision)) for options in settings]
-    check_range("images", len(wanted), 2)
-    labelled = all(one.label != NULL_LABEL for one in wanted)
-    model = load_denoiser(arguments.weights, wanted, guided=any(options.guidance_scale != 1 for options in settings)).to(device)
+    check_range("images", len(images), 2)
+    labelled = all(one.label != NULL_LABEL for one in images)
+    model = load_denoiser(
+        arguments.weights, images, guided=any(options.guidance_scale != 1 for options in settings)
+    ).to(device)
     passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
     measurements = Measurements(arguments.out)
     if arguments.data:
-        real, name = load_digits(arguments.data, "val.csv").images.permute(0, 2, 3, 1).numpy(), f"{arguments.data.resolve().name} val"
+        real, name = (
+            load_digits(arguments.data, "val.csv").images.permute(0, 2, 3, 1).numpy(),
+            f"{arguments.data.resolve().name} val",
+        )
     else:
         real, name = read_set(arguments.reference, None), Path(arguments.reference).name
     reference = features(real, arguments.cache)
     labels = "each" if arguments.count is None else arguments.labels or "0123456789"
     for options, passed in zip(settings, passes):
-        row = {**as_row(arguments.weights, options), "seed": arguments.seed, "images": len(wanted), "reference": name, "labels": labels}
+        row = {
+            **as_row(arguments.weights, options),
+            "seed": arguments.seed,
+            "images": len(images),
+            "reference": name,
+            "labels": labels,
+        }
         if not measurements.has(row):
-            drawn = draw_digits(model, options, wanted, batch_size=100, device=device)
-            measurements.add({**row, "passes": passed, **measure(drawn, reference)})
+            sampled = sample_images(model, options, images, batch_size=100)
+            measurements.add({**row, "passes": passed, **measure(sampled, reference)})
     return 0
 
 

@@ -3,6 +3,7 @@
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/digits/mnistm --run-dir runs/p1
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnist.npz --run-dir runs/mnist
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import load_network, save_weights
-from common.cli import UserError, choose_device, command
+from common.checkpoint import load_network, save_weights, sha256
+from common.cli import UserError, command
 from common.config import option, parse_options, to_json
+from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE, load_training_digits
-from common.download import sha256
 from common.images import grid, to_unit_range, write_png
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
+from common.training import FitOptions, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
 from p1_cond_ddpm.loss import v_loss
-from p1_cond_ddpm.sample import SampleOptions, sample_digits
+from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 PREVIEW = 8  # digits on each side
@@ -37,9 +38,12 @@ def check_network(config: UNetConfig) -> None:
     wrong = {
         f"--image-channels {config.image_channels}: digits are RGB, grey ones too; give 3": config.image_channels != 3,
         f"--num-classes {config.num_classes}: digits have {NULL_LABEL}": config.num_classes != NULL_LABEL,
-        f"--widths {widths} --heads {config.heads}: give multiples of 16, the last one of the heads": any(w % 16 for w in widths)
+        f"--widths {widths} --heads {config.heads}: give multiples of 16, the last one of the heads": any(
+            w % 16 for w in widths
+        )
         or widths[-1] % config.heads,
-        f"--patch-size {config.patch_size} with {len(widths)} widths: {SIZE} pixels don't divide by {factor}": SIZE % factor,
+        f"--patch-size {config.patch_size} with {len(widths)} widths: {SIZE} pixels don't divide by {factor}": SIZE
+        % factor,
     }
     for message, holds in wrong.items():
         if holds:
@@ -48,13 +52,16 @@ def check_network(config: UNetConfig) -> None:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = training_parser(__doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures")
+    parser = training_parser(
+        __doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures"
+    )
     parser.add_argument("--init", type=Path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
     check_network(config)
     device = choose_device(arguments.device)
 
     digits = load_training_digits(arguments.data)
+    check_batch_size(train.batch_size, len(digits))
     images, labels = digits.images.to(device), digits.labels.to(device)
     labelled = bool((labels != NULL_LABEL).any())
     torch.manual_seed(options.seed)
@@ -62,30 +69,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.init:
         model = load_network(arguments.init, UNet, UNetConfig).train().requires_grad_(True)
         if model.config != config:
-            raise UserError(f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones")
+            raise UserError(
+                f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones"
+            )
     schedule = config.noise_schedule()
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)
         x_0 = to_unit_range(images[rows])
-        return v_loss(network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes), {}
+        return v_loss(
+            network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes
+        ), {}
 
     def preview(ema: nn.Module) -> None:
-        shown = torch.arange(PREVIEW**2) % 10 if labelled and train.label_dropout < 1 else torch.full((PREVIEW**2,), NULL_LABEL)
-        default = SampleOptions()
+        shown = (
+            torch.arange(PREVIEW**2) % 10
+            if labelled and train.label_dropout < 1
+            else torch.full((PREVIEW**2,), NULL_LABEL)
+        )
+        default = GRADED
         how = SampleOptions(
             num_steps=min(default.num_steps, config.num_timesteps),
             guidance_scale=default.guidance_scale if train.label_dropout > 0 else 1.0,
             precision=options.precision,
         )
-        pictures = sample_digits(ema, shown.to(device), range(PREVIEW**2), how)
+        pictures = sample_digits(ema, shown, range(PREVIEW**2), how)
         write_png(arguments.run_dir / "preview.png", grid(pictures.cpu(), PREVIEW))
 
     data = {"fingerprint": fingerprint(images, labels), "init": sha256(arguments.init) if arguments.init else None}
     settings = {"train": to_json(train), "network": to_json(config), "data": data}
     ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, on_save=preview)
     if is_main_process():
-        save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled)
+        save_weights(
+            arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled
+        )
     return 0
 
 

@@ -2,6 +2,7 @@
 
 python3 -m p1_cond_ddpm.train_judge --data hw2_data/digits/mnistm --run-dir runs/judge
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -9,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights
-from common.cli import choose_device, command
+from common.cli import command
 from common.config import parse_options, to_json
+from common.device import choose_device
 from common.digits import load_digits
 from common.images import to_unit_range
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
+from common.training import FitOptions, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
 from p1_cond_ddpm.judge import LeNet
 
 BATCH_SIZE = 128
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = choose_device(arguments.device)
 
     digits = load_digits(arguments.data, "train.csv")
+    check_batch_size(BATCH_SIZE, len(digits))
     images, labels = digits.images.to(device), digits.labels.to(device)
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -45,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return F.cross_entropy(logits.float(), labels[rows]), {}
 
     torch.manual_seed(options.seed)
-    ema = fit(loss, LeNet().to(device), options, arguments.run_dir, settings={"data": {"fingerprint": fingerprint(images, labels)}})
+    ema = fit(
+        loss,
+        LeNet().to(device),
+        options,
+        arguments.run_dir,
+        settings={"data": {"fingerprint": fingerprint(images, labels)}},
+    )
     if not is_main_process():
         return 0
     held_out = load_digits(arguments.data, "val.csv")

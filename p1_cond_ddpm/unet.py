@@ -3,9 +3,10 @@
 A 28 x 28 image enters as 14 x 14 patches of 12 channels and leaves the same way, which makes a step about four times
 cheaper than at full resolution. The network predicts v = sqrt(abar) noise - sqrt(1 - abar) x_0 (see loss.py).
 
-Sources: U-Net for diffusion, Ho et al. 2020; scale-and-shift conditioning, Dhariwal & Nichol 2021; working on patches and
-spending the depth at low resolution, Hoogeboom et al. 2023 (simple diffusion).
+Sources: U-Net for diffusion, Ho et al. 2020; scale-and-shift conditioning, Dhariwal & Nichol 2021; working on patches
+and spending the depth at low resolution, Hoogeboom et al. 2023 (simple diffusion).
 """
+
 import math
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from common.config import option
 from common.diffusion import NoiseSchedule
+from common.layers import doubled, zero_init
 
 SCHEDULES = {"cosine": NoiseSchedule.cosine, "linear": NoiseSchedule.linear}
 
@@ -41,19 +43,6 @@ def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     frequencies = torch.exp(-math.log(10_000) * torch.arange(channels // 2, device=t.device) / (channels // 2))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def zero_init(module: nn.Module) -> nn.Module:
-    """The module with all parameters zero, so that a residual branch starts as the identity."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling (B, C, H, W) -> (B, C, 2H, 2W); torch 2.0's own has no bf16 on CUDA."""
-    batch, channels, height, width = x.shape
-    return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(batch, channels, 2 * height, 2 * width)
 
 
 class ResidualBlock(nn.Module):
@@ -87,7 +76,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
-        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 x (B, heads, HW, C / heads)
+        q, k, v = (
+            self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # 3 x (B, heads, HW, C / heads)
         # Spelled out: the fused function's backward pass takes three times as long on a CPU at this size.
         weights = (q @ k.transpose(2, 3) / math.sqrt(q.shape[3])).softmax(dim=3)  # (B, heads, HW, HW)
         h = (weights @ v).transpose(1, 2).flatten(2)  # (B, HW, C)
@@ -97,7 +88,8 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """v-prediction network: (x_t (B, C, H, W), t (B,) integer, labels (B,) in 0..num_classes) -> v (B, C, H, W).
 
-    H and W are multiples of patch_size * 2 ** (len(widths) - 1); the label num_classes asks for the unconditional output.
+    H and W are multiples of patch_size * 2 ** (len(widths) - 1); the label num_classes asks for the unconditional
+    output.
     """
 
     def __init__(self, config: UNetConfig):

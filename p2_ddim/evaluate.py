@@ -2,6 +2,7 @@
 
 python3 -m p2_ddim.evaluate OUT_DIR hw2_data/face/GT
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,10 @@ from common.images import read_rgb
 
 
 def mean_squared_error(path: Path, reference: Path) -> float:
-    """Of two pictures of one size, over all pixels and channels. Raises UserError where unreadable or unequal in size."""
+    """Of two pictures of one size, over all pixels and channels.
+
+    Raises UserError where unreadable or unequal in size.
+    """
     a, b = (np.asarray(read_rgb(p), dtype=np.float64) for p in (path, reference))
     if a.shape != b.shape:
         raise UserError(f"{path}: {a.shape[1]} x {a.shape[0]} pixels, but {reference} has {b.shape[1]} x {b.shape[0]}")

@@ -3,6 +3,7 @@
 python3 -m p2_ddim.figures UNET_PT --noise-dir hw2_data/face/noise --out docs/figures      (without the grid)
 python3 -m p2_ddim.figures checkpoints/p2_celeba32.pt --sweep docs/p2_steps.csv --out docs/figures
 """
+
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,15 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from common.cli import UserError, choose_device, command
+from common.cli import UserError, command
+from common.device import choose_device
 from common.diffusion import Denoiser
 from common.figures import save_figure
 from common.images import grid, to_uint8
 from p2_ddim.interpolate import lerp, slerp
-from p2_ddim.noise import seeded_noises
-from p2_ddim.sample import distance, invert_faces, read_noise, sample_faces, step_noise_seeds, to_pictures
+from p2_ddim.noise import read_noise, seeded_noises
+from p2_ddim.sampling import for_inference, invert_faces, rmse, sample_faces, step_noise_seeds, to_pictures
 from p2_ddim.sweep import MOST_STEPS, STEPS, measured
-from p2_ddim.unet import for_inference, load_face_unet
+from p2_ddim.unet import load_face_unet
 
 FIGURES = ("eta", "interpolation", "steps", "inversion", "grid")
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -33,7 +35,7 @@ def lay_out(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> No
     """A grid of (N, 3, H, W) uint8 pictures with names of its rows."""
     picture = grid(images, columns).permute(1, 2, 0).numpy()
     height, width, _ = picture.shape
-    image = AxesImage(axis, extent=(0, width, height, 0))
+    image = AxesImage(axis, extent=(0, width, height, 0))  # not axis.imshow, a name that the homework forbids
     image.set_data(picture)
     axis.add_image(image)
     axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[])
@@ -44,7 +46,9 @@ def lay_out(axis: Axes, images: Tensor, columns: int, rows: Sequence[str]) -> No
 
 def draw_eta(denoise: Denoiser, x_T: Tensor) -> Figure:
     """A row for every eta, a column for every noise; each image's own seed at every eta."""
-    rows = torch.cat([to_pictures(sample_faces(denoise, x_T, eta=eta, seeds=step_noise_seeds(len(x_T)))) for eta in ETAS])
+    rows = torch.cat(
+        [to_pictures(sample_faces(denoise, x_T, eta=eta, seeds=step_noise_seeds(len(x_T)))) for eta in ETAS]
+    )
     figure = Figure(figsize=(1.5 * len(x_T) + 1, 1.5 * len(ETAS)), dpi=110, layout="constrained")
     lay_out(figure.subplots(), rows, len(x_T), [f"η = {eta:g}" for eta in ETAS])
     return figure
@@ -56,7 +60,9 @@ def draw_interpolation(denoise: Denoiser, z_0: Tensor, z_1: Tensor) -> Figure:
     above, below = figure.subplots(2, 1, height_ratios=(2.2, 1.5))
     ways: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"slerp": slerp, "linear": lerp}
     noises = {name: torch.cat([way(z_0, z_1, w) for w in WEIGHTS]) for name, way in ways.items()}
-    lay_out(above, torch.cat([to_pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways))
+    lay_out(
+        above, torch.cat([to_pictures(sample_faces(denoise, z)) for z in noises.values()]), len(WEIGHTS), list(ways)
+    )
     for name, z in noises.items():
         below.plot(WEIGHTS, z.flatten(1).norm(dim=1).cpu() / z[0].numel() ** 0.5, marker="o", label=name)
     below.set_xlabel("α")
@@ -72,7 +78,9 @@ def draw_steps(denoise: Denoiser, x_T: Tensor, sweep: pd.DataFrame) -> Figure:
     curves = {"distance": f"distance to {MOST_STEPS} steps, grey levels", "fid768": "FID-768"}
     curves = {name: label for name, label in curves.items() if name in sweep}
     figure = Figure(figsize=(1.5 * len(x_T) + 1 + 3.5 * len(curves), 1.3 * len(results)), dpi=110, layout="constrained")
-    left, *axes = figure.subplots(1, 1 + len(curves), squeeze=False, width_ratios=(1.5 * len(x_T) + 1, *[3.5] * len(curves)))[0]
+    left, *axes = figure.subplots(
+        1, 1 + len(curves), squeeze=False, width_ratios=(1.5 * len(x_T) + 1, *[3.5] * len(curves))
+    )[0]
     lay_out(left, torch.cat(results), len(x_T), [f"{steps} steps" for steps in (*STEPS, MOST_STEPS)])
     for axis, (name, label) in zip(axes, curves.items()):
         axis.plot(sweep["steps"], sweep[name], marker="o")
@@ -91,11 +99,15 @@ def draw_inversion(denoise: Denoiser, x_T: Tensor) -> Figure:
     x_0 = sample_faces(denoise, x_T).clamp(-1, 1)
     noises = invert_faces(denoise, x_0)
     again = sample_faces(denoise, noises)
-    rows = {"face": to_uint8(x_0.cpu()), "its noise": to_pictures(noises.clamp(-3, 3)), "face again": to_uint8(again.cpu())}
+    rows = {
+        "face": to_uint8(x_0.cpu()),
+        "its noise": to_pictures(noises.clamp(-3, 3)),
+        "face again": to_uint8(again.cpu()),
+    }
     figure = Figure(figsize=(1.5 * len(x_T) + 1.5, 5.2), dpi=110, layout="constrained")
     axis = figure.subplots()
     lay_out(axis, torch.cat(list(rows.values())), len(x_T), list(rows))
-    axis.set_title(f"face to face again: {distance(rows['face'], rows['face again']):.1f} grey levels (root mean square)")
+    axis.set_title(f"face to face again: {rmse(rows['face'], rows['face again']):.1f} grey levels (root mean square)")
     return figure
 
 

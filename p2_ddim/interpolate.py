@@ -1,4 +1,5 @@
 """Interpolation between two starting noises."""
+
 import torch
 from torch import Tensor
 

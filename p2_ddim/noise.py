@@ -2,6 +2,7 @@
 
 python3 -m p2_ddim.noise NOISE_DIR --count 10 --size 32
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.checkpoint import save_tensors
+from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError, command
 from common.config import check_range
 from common.rng import per_sample_noise, step_seed
 
 
 def seeded_noises(count: int, size: int, *, seed: int = 0) -> Tensor:
-    """(count, 3, size, size) float32; row i depends on (seed, i) and the size alone. Raises UserError for a size that 32 doesn't divide."""
+    """(count, 3, size, size) float32; row i depends on (seed, i) and the size alone.
+
+    Raises UserError for a size that 32 doesn't divide.
+    """
     if size < 32 or size % 32:
         raise UserError(f"--size {size}: give a multiple of 32")
     return per_sample_noise([step_seed(seed, i) for i in range(count)])(torch.empty(count, 3, size, size))
@@ -27,6 +31,19 @@ def write_noises(folder: Path, count: int, size: int, *, seed: int = 0) -> None:
     digits = max(2, len(str(count - 1)))
     for i, noise in enumerate(seeded_noises(count, size, seed=seed)):
         save_tensors(folder / f"{i:0{digits}d}.pt", noise[None].clone())
+
+
+def read_noise(path: Path) -> Tensor:
+    """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
+    noise = load_tensors(path)
+    if not isinstance(noise, Tensor) or not noise.is_floating_point():
+        raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
+    noise = noise[None] if noise.ndim == 3 else noise
+    if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.shape[2] % 32 or noise.shape[3] % 32 or not noise.numel():
+        raise UserError(f"{path}: shape {tuple(noise.shape)}; a noise is (1, 3, H, W) with H and W multiples of 32")
+    if not noise.isfinite().all():
+        raise UserError(f"{path}: holds values that are not finite")
+    return noise.float()
 
 
 @command

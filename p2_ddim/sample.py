@@ -4,103 +4,34 @@ python3 -m p2_ddim.sample NOISE_DIR OUT_DIR UNET_PT      (hw2_2.sh)
 
 Every NOISE_DIR/NAME.pt, a float tensor (1, 3, H, W), becomes OUT_DIR/NAME.png.
 """
+
 import argparse
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.checkpoint import load_tensors
-from common.cli import UserError, choose_device, command, out_of_memory, usable_precision
+from common.cli import UserError, command, out_of_memory
 from common.config import check_range
-from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, last
+from common.device import choose_device, usable_precision
 from common.images import write_png
-from common.rng import per_sample_noise, step_seed
-from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
+from p2_ddim.noise import read_noise
+from p2_ddim.sampling import (
+    NUM_STEPS,
+    NUM_TIMESTEPS,
+    denoiser,
+    for_inference,
+    sample_faces,
+    step_noise_seeds,
+    to_picture,
+)
+from p2_ddim.unet import FaceUNet, load_face_unet
 
-NUM_TIMESTEPS, NUM_STEPS, FIRST_TIMESTEP = 1000, 50, 1
 GPU_CHUNK, CPU_CHUNK = 5, 1  # images at a time
-
-
-def denoiser(model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
-    """A network as a sampler wants it: eps in the type of x_t, also from a network in bf16."""
-    return lambda x_t, t: model(x_t, t).to(x_t.dtype)
-
-
-def sample_faces(
-    denoise: Denoiser,
-    x_T: Tensor,
-    *,
-    num_steps: int = NUM_STEPS,
-    eta: float = 0.0,
-    seeds: Sequence[int] | None = None,
-    on_step: Callable[[int], object] = lambda images: None,
-) -> Tensor:
-    """The homework's DDIM from x_T (B, 3, H, W): x_0 of the same shape and dtype, its values not clipped.
-
-    Timesteps 1, 21, ..., 981 of a linear schedule, x_0 clamped to [-1, 1] at every step, and after t = 1 a last level of
-    abar_0, not 1. With eta > 0, row i's noise is drawn from seeds[i] (default i). `on_step` gets B after every step.
-    """
-    schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
-    steps = ddim(
-        denoise,
-        x_T,
-        schedule,
-        ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP),
-        eta=eta,
-        clip_x_0=True,
-        final_alpha_cumprod=schedule.alphas_cumprod[0].item(),
-        randn_like=per_sample_noise(range(len(x_T)) if seeds is None else seeds),
-    )
-    return last(steps, on_step).x
-
-
-def invert_faces(denoise: Denoiser, x_0: Tensor, *, num_steps: int = NUM_STEPS) -> Tensor:
-    """The noises (B, 3, H, W) at the last timestep from which `sample_faces` comes back to x_0, roughly.
-
-    Source: Song et al. 2021 (DDIM), section 4.3 and equation 14, run from image to noise.
-    """
-    schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
-    *timesteps, end = reversed(ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP))
-    return last(ddim(denoise, x_0, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[end].item())).x
-
-
-def to_picture(x_0: Tensor) -> Tensor:
-    """One (3, H, W) float image -> uint8, its smallest value to 0 and its largest to 255, all channels together."""
-    low, high = x_0.min(), x_0.max()
-    return ((x_0 - low) / (high - low).clamp(min=1e-12) * 255 + 0.5).to(torch.uint8)
-
-
-def to_pictures(x_0: Tensor) -> Tensor:
-    """(N, 3, H, W) float images -> uint8 on the CPU, each as `to_picture` makes it."""
-    return torch.stack([to_picture(image) for image in x_0.cpu()])
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    """Root of the mean squared difference of uint8 pictures, in grey levels."""
-    return (a.float() - b.float()).square().mean().sqrt().item()
-
-
-def step_noise_seeds(count: int, *, seed: int = 0) -> list[int]:
-    """For eta > 0: a seed per image, of other numbers than `seeded_noises` of the same seed."""
-    return [step_seed(seed, i, 1) for i in range(count)]
-
-
-def read_noise(path: Path) -> Tensor:
-    """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
-    noise = load_tensors(path)
-    if not isinstance(noise, Tensor) or not noise.is_floating_point():
-        raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
-    noise = noise[None] if noise.ndim == 3 else noise
-    if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.shape[2] % 32 or noise.shape[3] % 32 or not noise.numel():
-        raise UserError(f"{path}: shape {tuple(noise.shape)}; a noise is (1, 3, H, W) with H and W multiples of 32")
-    if not noise.isfinite().all():
-        raise UserError(f"{path}: holds values that are not finite")
-    return noise.float()
 
 
 def chunks(noises: dict[str, Tensor], size: int) -> Iterator[list[str]]:
@@ -143,7 +74,9 @@ def sample_to_files(
             x_T = torch.cat([left[name] for name in chunk]).to(device)
             before, x_0 = bar.n, None
             try:
-                x_0 = sample_faces(denoise, x_T, num_steps=num_steps, eta=eta, seeds=[seeds[n] for n in chunk], on_step=bar.update)
+                x_0 = sample_faces(
+                    denoise, x_T, num_steps=num_steps, eta=eta, seeds=[seeds[n] for n in chunk], on_step=bar.update
+                )
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -169,9 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--eta", type=float, default=0.0, help="0 deterministic DDIM, 1 as random as DDPM (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="for eta > 0")
     parser.add_argument(
-        "--precision", choices=("float32", "bf16"), default="float32", help="bf16: faster where the device has it, not the course's pixels"
+        "--precision",
+        choices=("float32", "bf16"),
+        default="float32",
+        help="bf16: faster where the device has it, not the course's pixels",
     )
-    parser.add_argument("--chunk-size", type=int, help=f"images at a time (default: {GPU_CHUNK} on a GPU, {CPU_CHUNK} on a CPU)")
+    parser.add_argument(
+        "--chunk-size", type=int, help=f"images at a time (default: {GPU_CHUNK} on a GPU, {CPU_CHUNK} on a CPU)"
+    )
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     check_range("--num-steps", arguments.num_steps, 1, NUM_TIMESTEPS - 1)
@@ -184,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
     noises = {path.stem: read_noise(path) for path in paths}
     if usable_precision(device, arguments.precision) != arguments.precision:
-        print(f"{device} does not compute in {arguments.precision}: float32 it is", file=sys.stderr)
+        print(f"{device} does not compute in {arguments.precision}: falling back to float32", file=sys.stderr)
     model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     default = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK

@@ -1,10 +1,13 @@
 """Quality of a face network by number of DDIM steps, one CSV row each; what the CSV has is not measured again.
 
-python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:4000 --size 32 --cache runs/features --out docs/p2_steps.csv
+python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:4000 --size 32 --cache runs/features \\
+    --out docs/p2_steps.csv
 
 Faces of the same seeded noises at every number of steps: FID-768, density and coverage against the data brought to the
-network's size, the distance to the faces of as many steps as there are timesteps (root mean square of the first few), seconds.
+network's size, the distance to the faces of as many steps as there are timesteps (root mean square of the first few),
+seconds.
 """
+
 import argparse
 import time
 from collections.abc import Sequence
@@ -16,32 +19,39 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.cli import UserError, choose_device, command, usable_precision
+from common.checkpoint import weights_id
+from common.cli import UserError, command
 from common.config import check_range
-from common.download import sha256
-from common.fid import density_and_coverage, features, frechet_distance, read_set
+from common.device import choose_device, usable_precision
+from common.fid import features, quality, read_set
 from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
-from p2_ddim.sample import NUM_TIMESTEPS, denoiser, distance, sample_faces, to_pictures
-from p2_ddim.unet import FaceUNet, for_inference, load_face_unet
+from p2_ddim.sampling import NUM_TIMESTEPS, denoiser, for_inference, rmse, sample_faces, to_pictures
+from p2_ddim.unet import FaceUNet, load_face_unet
 
 STEPS = (10, 20, 50, 100, 250)
 MOST_STEPS = NUM_TIMESTEPS - 1  # what the others are compared with
 COMPARED = 16  # faces, as that takes long
 
 
-def draw(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
+def sample_in_batches(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
     """Faces of noises (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
     device, denoise = next(model.parameters()).device, denoiser(model)
     with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
-        batches = [sample_faces(denoise, batch.to(device), num_steps=steps, on_step=bar.update) for batch in noises.split(batch_size)]
+        batches = [
+            sample_faces(denoise, batch.to(device), num_steps=steps, on_step=bar.update)
+            for batch in noises.split(batch_size)
+        ]
     return to_pictures(torch.cat(batches))
 
 
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
-    """A CSV's rows of one network, by steps, in bf16 before float32 where both are there. Raises UserError where it has none."""
+    """A CSV's rows of one network, by steps, in bf16 before float32 where both are there.
+
+    Raises UserError where it has none.
+    """
     table = read_measurements(path, ["steps", "precision"])
-    rows = table[table["weights"] == sha256(unet_pt)[:8]].sort_values(["steps", "precision"]).drop_duplicates("steps")
+    rows = table[table["weights"] == weights_id(unet_pt)].sort_values(["steps", "precision"]).drop_duplicates("steps")
     if rows.empty:
         raise UserError(f"{path}: no row of {unet_pt}; measure it with p2_ddim.sweep")
     return rows
@@ -72,7 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
     measurements = Measurements(arguments.out, order=["weights", "precision", "steps"])
     real = features(read_set(arguments.data, arguments.size), arguments.cache)
-    given: dict[str, Any] = {"weights": sha256(arguments.unet_pt)[:8], "precision": precision, "data": Path(arguments.data).name}
+    given: dict[str, Any] = {
+        "weights": weights_id(arguments.unet_pt),
+        "precision": precision,
+        "data": Path(arguments.data).name,
+    }
     given |= {"size": arguments.size, "seed": arguments.seed, "faces": len(noises)}
     best: Tensor | None = None
     for steps in arguments.steps:
@@ -80,14 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if measurements.has(row):
             continue
         if best is None:
-            best = draw(model, noises[:COMPARED], MOST_STEPS)
+            best = sample_in_batches(model, noises[:COMPARED], MOST_STEPS)
         start = time.perf_counter()
-        faces = draw(model, noises, steps)
+        faces = sample_in_batches(model, noises, steps)
         row["seconds"] = round(time.perf_counter() - start, 1)
-        ours = features(faces.permute(0, 2, 3, 1).numpy())
-        density, coverage = density_and_coverage(ours, real)
-        quality = {"fid768": frechet_distance(ours, real), "density": density, "coverage": coverage}
-        measurements.add({**row, **quality, "distance": distance(faces[: len(best)], best)})
+        found = quality(faces.permute(0, 2, 3, 1).numpy(), real)
+        measurements.add({**row, **found, "distance": rmse(faces[: len(best)], best)})
     return 0
 
 

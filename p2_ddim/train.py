@@ -3,8 +3,10 @@
 python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run-dir runs/faces
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
 
---init starts from the weights of the same network, or of one that lacks the finest level and was trained at half the size.
+--init starts from the weights of the same network, or of one that lacks the finest level and was trained at half the
+size.
 """
+
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import save_weights
-from common.cli import UserError, choose_device, command
+from common.checkpoint import save_weights, sha256
+from common.cli import UserError, command
 from common.config import option, parse_options, to_json
+from common.device import choose_device
 from common.diffusion import NoiseSchedule, stratified_timesteps
-from common.download import sha256
 from common.images import read_pictures, to_unit_range
+from common.layers import zero_init
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, fingerprint, fit, is_main_process, training_parser
-from p2_ddim.sample import NUM_TIMESTEPS
+from common.training import FitOptions, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from p2_ddim.sampling import NUM_TIMESTEPS
 from p2_ddim.unet import DOWN_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
 
 
@@ -34,18 +37,21 @@ class TrainOptions:
 
 def start_as_identity(model: FaceUNet) -> FaceUNet:
     """Zero the last layer of every residual branch and of the network. Source: Ho et al. 2020, their released code."""
-    branches = [m.conv2 if isinstance(m, ResidualBlock) else m.out for m in model.modules() if isinstance(m, (ResidualBlock, Attention))]
+    branches = [
+        m.conv2 if isinstance(m, ResidualBlock) else m.out
+        for m in model.modules()
+        if isinstance(m, (ResidualBlock, Attention))
+    ]
     for layer in [*branches, model.out[2]]:
-        for parameter in layer.parameters():
-            nn.init.zeros_(parameter)
+        zero_init(layer)
     return model
 
 
 def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
     """Copy the weights of the same network, or of one that lacks the finest level, into `model`.
 
-    The first and last layers at the new resolution start from those at the old one. What else the new level needs stays as
-    it is, with no effect where the model starts as identity.
+    The first and last layers at the new resolution start from those at the old one. What else the new level needs stays
+    as it is, with no effect where the model starts as identity.
 
     Raises:
         ValueError: the networks' other levels differ.
@@ -53,7 +59,11 @@ def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
     Source: Karras et al. 2018 (progressive growing), section 2.
     """
     new_levels = len(model.config.widths) - len(smaller.config.widths)
-    level_modules = {"down": DOWN_BLOCKS + 1, "mid": 0, "up": 0}  # a level's modules: they shift the numbers of those below it
+    level_modules = {
+        "down": DOWN_BLOCKS + 1,
+        "mid": 0,
+        "up": 0,
+    }  # a level's modules: they shift the numbers of those below it
     state = model.state_dict()
     for key, value in smaller.state_dict().items():
         path, number, rest = re.fullmatch(r"(down|mid|up)?(\d*)(.*)", key).groups()  # type: ignore[union-attr]
@@ -65,11 +75,14 @@ def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
     model.load_state_dict(state)
 
 
-def eps_loss(model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor, *, largest_snr: float = 5.0) -> Tensor:
+def eps_loss(
+    model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor, *, largest_snr: float = 5.0
+) -> Tensor:
     """Mean squared error of the predicted noise at random timesteps, for x_0 (B, 3, H, W) in [-1, 1].
 
-    Where the signal-to-noise ratio is above largest_snr, the weight is largest_snr over that ratio: fine grain is hard to
-    predict, and its large errors would otherwise rule the gradient. Random numbers come from torch's global generator.
+    Where the signal-to-noise ratio is above largest_snr, the weight is largest_snr over that ratio: fine grain is hard
+    to predict, and its large errors would otherwise rule the gradient. Random numbers come from torch's global
+    generator.
 
     Sources: Ho et al. 2020, equation 14; Hang et al. 2023 (Min-SNR weighting), section 3.4.
     """
@@ -88,21 +101,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(width % 32 for width in config.widths):
         raise UserError(f"--widths {config.widths}: give multiples of 32")
     if train.size % max(32, 2 ** (len(config.widths) - 1)):
-        raise UserError(f"--size {train.size}: give a multiple of 32, and one that halves between {len(config.widths)} levels")
+        raise UserError(
+            f"--size {train.size}: give a multiple of 32, and one that halves between {len(config.widths)} levels"
+        )
     if config.time_channels % 2:
-        raise UserError(f"--time-channels {config.time_channels}: give an even number, half for sines, half for cosines")
+        raise UserError(
+            f"--time-channels {config.time_channels}: give an even number, half for sines, half for cosines"
+        )
     device = choose_device(arguments.device)
     images = read_pictures(arguments.data, train.size)
     if train.held_out >= len(images):
         raise UserError(f"--held-out {train.held_out}: the data has {len(images)} pictures; leave some to train on")
     images = images[: len(images) - train.held_out].to(device)
+    check_batch_size(train.batch_size, len(images))
     torch.manual_seed(options.seed)
     model, schedule = start_as_identity(FaceUNet(config)), NoiseSchedule.linear(NUM_TIMESTEPS)
     if arguments.init:
         try:
             start_from(model, load_face_unet(arguments.init))
         except ValueError as error:
-            raise UserError(f"--init {arguments.init}: {error}; give the same options, or one finest level more") from None
+            raise UserError(
+                f"--init {arguments.init}: {error}; give the same options, or one finest level more"
+            ) from None
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(images), train.batch_size, seed=options.seed, step=step.batch).to(device)

@@ -1,10 +1,12 @@
 """The face network of problem 2: the course's UNet.pt, loaded strictly, or a thinner one of the same topology.
 
-Per level two residual blocks on the way down and three on the way up, each of the latter on cat(x, skip); self-attention
-after the residual blocks of some levels and in the middle. The names of the modules are those of the file's keys.
+Per level two residual blocks on the way down and three on the way up, each of the latter on cat(x, skip);
+self-attention after the residual blocks of some levels and in the middle. The names of the modules are those of the
+file's keys.
 
 Sources: Ho et al. 2020 (DDPM), appendix B; the course's UNet.pt for names, widths and order.
 """
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checkpoint import load_tensors
-from common.cli import UserError, usable_precision
+from common.cli import UserError
 from common.config import option
-from p2_ddim.winograd import WinogradConv2d
+from common.layers import doubled
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
 
@@ -26,13 +28,15 @@ DOWN_BLOCKS, UP_BLOCKS = 2, 3
 class FaceUNetConfig:
     """The defaults are the course's network."""
 
-    widths: tuple[int, ...] = option((128, 128, 256, 256, 512, 512), "channels of each level, finest first, multiples of 32", smallest=32)
+    widths: tuple[int, ...] = option(
+        (128, 128, 256, 256, 512, 512), "channels of each level, finest first, multiples of 32", smallest=32
+    )
     attention_levels: tuple[int, ...] = option((4,), "levels with self-attention; 0 is the finest", smallest=0)
     time_channels: int = option(128, "sinusoids of the timestep", smallest=2)
     embedding: int = option(512, "channels of the time embedding", smallest=1)
 
     @classmethod
-    def of(cls, state_dict: Mapping[str, Tensor]) -> "FaceUNetConfig":
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> "FaceUNetConfig":
         """Read the config off a file's keys and shapes. Raises KeyError where it isn't such a file."""
         down = [key.split(".")[0] for key in state_dict if key.startswith("down")]
         levels = len(set(down)) // 3  # down1, then per level two blocks and, but for the last, a strided convolution
@@ -40,7 +44,9 @@ class FaceUNetConfig:
         embedding, time_channels = state_dict["time.1.weight"].shape
         return cls(
             widths=tuple(len(state_dict[f"{block}.resblocks.conv1.weight"]) for block in blocks),
-            attention_levels=tuple(i for i, block in enumerate(blocks) if f"{block}.attention.qkv.weight" in state_dict),
+            attention_levels=tuple(
+                i for i, block in enumerate(blocks) if f"{block}.attention.qkv.weight" in state_dict
+            ),
             time_channels=time_channels,
             embedding=embedding,
         )
@@ -59,18 +65,20 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """norm, SiLU, conv, plus the time embedding; norm, SiLU, conv; plus the input."""
+
     def __init__(self, in_channels: int, out_channels: int, embedding: int):
         super().__init__()
         self.norm1 = nn.GroupNorm(32, in_channels)
-        self.conv1 = WinogradConv2d(in_channels, out_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
         self.norm2 = nn.GroupNorm(32, out_channels)
-        self.conv2 = WinogradConv2d(out_channels, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv1.after_norm_and_silu(x, self.norm1, offset=self.time(time))
-        return self.conv2.after_norm_and_silu(h, self.norm2, residual=self.skip(x))
+        h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
+        return self.conv2(F.silu(self.norm2(h))) + self.skip(x)
 
 
 class Attention(nn.Module):
@@ -101,13 +109,10 @@ class Block(nn.Module):
 
 
 class Doubled(nn.Module):
-    """Every pixel becomes 2 x 2: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+    """Nearest-neighbour upsampling: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda:  # interpolate has no kernel for bf16 there before torch 2.1
-            batch, channels, height, width = x.shape
-            return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(batch, channels, 2 * height, 2 * width)
-        return F.interpolate(x, scale_factor=2)
+        return doubled(x)
 
 
 class FaceUNet(nn.Module):
@@ -140,10 +145,14 @@ class FaceUNet(nn.Module):
         up: list[nn.Module] = []
         for level, width in reversed(list(enumerate(widths))):
             for _ in range(UP_BLOCKS):
-                up.append(Block(channels + skips.pop(), width, embedding=embedding, attention=level in config.attention_levels))
+                up.append(
+                    Block(
+                        channels + skips.pop(), width, embedding=embedding, attention=level in config.attention_levels
+                    )
+                )
                 channels = width
             if level > 0:
-                up.append(nn.Sequential(Doubled(), WinogradConv2d(width, width)))
+                up.append(nn.Sequential(Doubled(), nn.Conv2d(width, width, 3, padding=1)))
         self.paths = {"down": len(down), "mid": len(middle), "up": len(up)}
         for name, modules in (("down", down), ("mid", middle), ("up", up)):
             for number, module in enumerate(modules, start=1):
@@ -178,11 +187,13 @@ def load_face_unet(path: Path) -> FaceUNet:
     content = load_tensors(path)
     state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
     try:
-        config = FaceUNetConfig.of(state)
+        config = FaceUNetConfig.from_state_dict(state)
         with torch.device("meta"):
             model = FaceUNet(config)
     except (LookupError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a face network like the course's UNet.pt ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{path}: not a face network like the course's UNet.pt ({type(error).__name__}: {error})"
+        ) from None
     expected = {key: value.shape for key, value in model.state_dict().items()}
     wrong = sorted(expected.keys() ^ state.keys()) or sorted(k for k in expected if state[k].shape != expected[k])
     if wrong:
@@ -196,17 +207,3 @@ def load_face_unet(path: Path) -> FaceUNet:
         else:
             module._parameters[name] = nn.Parameter(value.float(), requires_grad=False)
     return model.eval()
-
-
-def for_inference(model: FaceUNet, device: torch.device, precision: str = "float32") -> FaceUNet:
-    """The network itself, on a device, in the memory format that is fastest there; in bf16 where asked for and supported.
-
-    Switches TF32 off, in which float32 would not be float32 on a GPU.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = model.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
-    if usable_precision(device, precision) == "bf16":
-        for name, module in model.named_children():
-            if name != "time":  # frequencies times timesteps up to 999 need more than bf16's 8 bits
-                module.bfloat16()
-    return model

@@ -1,16 +1,20 @@
 """Winograd's 3 x 3 convolution, which takes a quarter of the multiplications: for inference on a CPU.
 
-An output tile of 4 x 4 pixels comes from an input tile of 6 x 6: both the tile and the filter are transformed to 36 numbers,
-multiplied, summed over the channels, and transformed back. The sums over channels are 36 matrix products. The image passes in
-strips that fit the processor's cache, and what comes just before and after the convolution is done on a strip while it is there.
+An output tile of 4 x 4 pixels comes from an input tile of 6 x 6: both the tile and the filter are transformed to 36
+numbers, multiplied, summed over the channels, and transformed back. The sums over channels are 36 matrix products. The
+image passes in strips that fit the processor's cache, and what comes just before and after the convolution is done on a
+strip while it is there.
 
 Source: Lavin & Gray 2016 (Fast algorithms for convolutional neural networks), section 4.1 for F(4 x 4, 3 x 3).
 """
+
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from p2_ddim.unet import Doubled, FaceUNet, ResidualBlock
 
 OUTPUT, INPUT = 4, 6  # sides of a tile
 SMALLEST_AREA = 32 * 32  # of a feature map: below, the transformed filters are too much memory to read
@@ -58,10 +62,11 @@ def winograd_conv2d(
     affine: tuple[Tensor, Tensor] | None = None,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """conv2d with padding 1 of x (B, C, H, W), H and W multiples of 4, by filters (36, C, O), bias (B, O): (B, O, H, W).
+    """conv2d with padding 1 of x (B, C, H, W), H and W multiples of 4, by filters (36, C, O), bias (B, O): (B, O, H,
+    W).
 
-    With affine = (scale, shift), both (B, C), silu(scale x + shift) is convolved, computed strip by strip. residual (B, O, H, W)
-    is added to the result. Memory in the channels_last format is the fast one, and the result's.
+    With affine = (scale, shift), both (B, C), silu(scale x + shift) is convolved, computed strip by strip. residual (B,
+    O, H, W) is added to the result. Memory in the channels_last format is the fast one, and the result's.
     """
     batch, channels, height, width = x.shape
     outputs, tiles = filters.shape[2], width // OUTPUT
@@ -88,7 +93,9 @@ def winograd_conv2d(
                 strip[0] = 0
             if end == height:
                 strip[end - top + 1] = 0
-            patches = strip.as_strided((INPUT, INPUT, n, tiles, channels), (row, pixel, OUTPUT * row, OUTPUT * pixel, 1))
+            patches = strip.as_strided(
+                (INPUT, INPUT, n, tiles, channels), (row, pixel, OUTPUT * row, OUTPUT * pixel, 1)
+            )
             products = (to_input @ patches.reshape(INPUT**2, -1)).view(INPUT**2, n * tiles, channels) @ filters
             y = (to_output @ products.view(INPUT**2, -1)).view(OUTPUT, OUTPUT, n, tiles, outputs)
             target = tiled(out[i], top, n)
@@ -113,10 +120,11 @@ def group_norm_affine(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3 x 3 convolution with padding 1 that takes Winograd's way where it is faster, torch's elsewhere and in training."""
+    """A convolution with the weights of another, 3 x 3 with padding 1, that takes Winograd's way where it is faster."""
 
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, 3, padding=1)
+    def __init__(self, layer: nn.Conv2d):
+        super().__init__(layer.in_channels, layer.out_channels, 3, padding=1, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
         self._filters: tuple[object, Tensor] | None = None  # the state of the weights that they are of, and the filters
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,8 +133,12 @@ class WinogradConv2d(nn.Conv2d):
         assert self.bias is not None
         return winograd_conv2d(x, self.filters(), self.bias.expand(len(x), -1))
 
-    def after_norm_and_silu(self, x: Tensor, norm: nn.GroupNorm, *, offset: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
-        """conv(silu(norm(x))) + offset + residual, for x (B, C, H, W), offset (B, O), residual (B, O, H, W): (B, O, H, W)."""
+    def after_norm_and_silu(
+        self, x: Tensor, norm: nn.GroupNorm, *, offset: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """conv(silu(norm(x))) + offset + residual, for x (B, C, H, W), offset (B, O), residual (B, O, H, W): (B, O, H,
+        W).
+        """
         if self.faster_for(x):
             assert self.bias is not None
             bias = self.bias.expand(len(x), -1) if offset is None else self.bias + offset
@@ -149,3 +161,26 @@ class WinogradConv2d(nn.Conv2d):
         if self._filters is None or self._filters[0] != state:
             self._filters = state, transformed_filters(self.weight)
         return self._filters[1]
+
+
+class WinogradResidualBlock(nn.Module):
+    """A `ResidualBlock` with its weights, each normalisation and SiLU inside the convolution that follows."""
+
+    def __init__(self, block: ResidualBlock):
+        super().__init__()
+        self.norm1, self.conv1, self.time = block.norm1, WinogradConv2d(block.conv1), block.time
+        self.norm2, self.conv2, self.skip = block.norm2, WinogradConv2d(block.conv2), block.skip
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1.after_norm_and_silu(x, self.norm1, offset=self.time(time))
+        return self.conv2.after_norm_and_silu(h, self.norm2, residual=self.skip(x))
+
+
+def use_winograd(model: FaceUNet) -> None:
+    """Replace, in place, the residual blocks and the convolutions after upsampling. Weights and their names stay."""
+    for module in [*model.modules()]:
+        for name, child in module.named_children():
+            if isinstance(child, ResidualBlock):
+                setattr(module, name, WinogradResidualBlock(child))
+            elif isinstance(module, nn.Sequential) and isinstance(module[0], Doubled) and isinstance(child, nn.Conv2d):
+                setattr(module, name, WinogradConv2d(child))

@@ -1,4 +1,5 @@
 """Domain-adversarial losses and the terms on unlabelled target images that go with them."""
+
 import math
 from typing import Any
 
@@ -28,11 +29,13 @@ def adaptation_factor(progress: float, gamma: float = 10.0) -> float:
     return 2 / (1 + math.exp(-gamma * progress)) - 1
 
 
-def dann_loss(source_logits: Tensor, labels: Tensor, domain_logits: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def dann_loss(
+    source_logits: Tensor, labels: Tensor, domain_logits: Tensor, domains: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of the source digits plus binary cross-entropy of the domains.
 
-    source_logits (S, 10), labels (S,) int64; domain_logits (B,) from reversed features, domains (B,) 0 source, 1 target.
-    The second value holds both terms and the discriminator's accuracy.
+    source_logits (S, 10), labels (S,) int64; domain_logits (B,) from reversed features, domains (B,) 0 source, 1
+    target. The second value holds both terms and the discriminator's accuracy.
 
     Source: Ganin et al. 2016, equation 9.
     """
@@ -44,7 +47,10 @@ def dann_loss(source_logits: Tensor, labels: Tensor, domain_logits: Tensor, doma
 
 
 def conditional_entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of the rows' predictions (B, K), in nats. Source: Grandvalet & Bengio 2004; Shu et al. 2018, equation 3."""
+    """Mean entropy of the rows' predictions (B, K), in nats.
+
+    Source: Grandvalet & Bengio 2004; Shu et al. 2018, equation 3.
+    """
     log_p = logits.log_softmax(dim=1)
     return -(log_p.exp() * log_p).sum(dim=1).mean()
 
@@ -58,8 +64,11 @@ def class_imbalance(logits: Tensor) -> Tensor:
     return math.log(logits.shape[1]) + (mean * mean.clamp(min=1e-12).log()).sum()
 
 
-def pseudo_label_loss(student_logits: Tensor, teacher_logits: Tensor, *, threshold: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy with the teacher's classes where it is surer than `threshold`, 0 elsewhere; mean over all (B, K) rows.
+def pseudo_label_loss(
+    student_logits: Tensor, teacher_logits: Tensor, *, threshold: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy with the teacher's classes where it is surer than `threshold`, 0 elsewhere; mean over all (B, K)
+    rows.
 
     Source: French et al. 2018 (self-ensembling), section 3.2; Sohn et al. 2020 (FixMatch), equation 4.
     """

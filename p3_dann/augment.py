@@ -2,6 +2,7 @@
 
 `weak` and `strong` compute in float32 under autocast too: bf16 would round positions to a twentieth of a pixel.
 """
+
 import math
 
 import torch
@@ -15,7 +16,7 @@ def uniform(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def random_affine(x: Tensor, *, degrees: float, scale: float, shear: float, shift: float) -> Tensor:
-    """Rotate by up to +-degrees, zoom each axis by 1 +- scale, shear by +-shear, move by +-shift pixels; edges repeat."""
+    """Rotate by up to +-degrees, zoom each axis by 1 +- scale, shear by +-shear, move by +-shift; edges repeat."""
     angle = uniform(x, -degrees, degrees) * (math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
     rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2)

@@ -3,6 +3,7 @@
 python3 -m p3_dann.evaluate --predictions PRED_CSV --labels hw2_data/digits/svhn/val.csv
 python3 -m p3_dann.evaluate --weights runs/p3_svhn/weights.pt --data hw2_data/digits/svhn
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.checkpoint import load_network
-from common.cli import UserError, choose_device, command
+from common.cli import UserError, command
+from common.device import choose_device
 from common.digits import DigitSet, load_digits, read_labels
 from p3_dann import augment
-from p3_dann.network import DigitNetwork, NetworkConfig, prepare
-from p3_dann.predict import predict
+from p3_dann.inference import load_classifier, predict
+from p3_dann.network import DigitNetwork, prepare
 
 
 def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         correct, total = csv_accuracy(arguments.predictions, arguments.labels)
         print(f"accuracy {correct / total:.4f} ({correct}/{total})")
     elif arguments.weights and arguments.data:
-        model = load_network(arguments.weights, DigitNetwork, NetworkConfig).to(choose_device(arguments.device))
+        model = load_classifier(arguments.weights).to(choose_device(arguments.device))
         print(f"accuracy {accuracy(model, load_digits(arguments.data, 'val.csv')):.4f}")
     else:
         raise UserError("give --predictions and --labels, or --weights and --data")

@@ -3,6 +3,7 @@
 python3 -m p3_dann.figures --data hw2_data/digits --target svhn --before runs/p3_source/weights.pt \\
     --after checkpoints/p3_svhn.pt --out docs/figures
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,27 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from common.checkpoint import load_network
 from common.cli import command
 from common.digits import load_digits
 from common.figures import save_figure
 from common.rng import generator
-from p3_dann.network import DigitNetwork, NetworkConfig, prepare
+from p3_dann.inference import load_classifier
+from p3_dann.network import DigitNetwork, prepare
 
 POINTS = 1000  # of each domain
 PERPLEXITY = 30
-CLASS_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777")  # Tol, muted
+CLASS_COLOURS = (
+    "#332288",
+    "#88CCEE",
+    "#44AA99",
+    "#117733",
+    "#999933",
+    "#DDCC77",
+    "#CC6677",
+    "#882255",
+    "#AA4499",
+    "#777777",
+)  # Tol, muted
 DOMAIN_COLOURS = ("#0072B2", "#E69F00")  # Okabe and Ito
 
 
@@ -61,7 +73,10 @@ def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[s
             some = embedding.points[groups == number]
             axis.scatter(some[:, 0], some[:, 1], s=5, color=colour, label=name, linewidths=0)
         distance = proxy_a_distance(embedding.separability)
-        axis.set_title(f"{title}\ndomain told by a linear SVM: {100 * embedding.separability:.0f} %, proxy A-distance {distance:.2f}")
+        axis.set_title(
+            f"{title}\ndomain told by a linear SVM: {100 * embedding.separability:.0f} %, "
+            f"proxy A-distance {distance:.2f}"
+        )
         axis.set_xticks([])
         axis.set_yticks([])
     handles, labels = axis.get_legend_handles_labels()
@@ -86,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, labels = (torch.cat(part) for part in zip(*parts))
     domains = np.repeat([0, 1], [len(part[0]) for part in parts])
     titles = {"trained on MNIST-M": arguments.before, f"adapted to {arguments.target.upper()}": arguments.after}
-    embeddings = {title: embed(load_network(path, DigitNetwork, NetworkConfig), images, domains) for title, path in titles.items()}
+    embeddings = {title: embed(load_classifier(path), images, domains) for title, path in titles.items()}
     colourings = {
         "class": draw(embeddings, labels.numpy(), [str(digit) for digit in range(10)], CLASS_COLOURS),
         "domain": draw(embeddings, domains, ["MNIST-M", arguments.target.upper()], DOMAIN_COLOURS),

@@ -2,6 +2,7 @@
 
 Source: Ganin et al. 2016 (DANN), section 4; instance normalisation of the input, Shu et al. 2018 (VADA), section 6.
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,11 +39,17 @@ class DigitNetwork(nn.Module):
             if number > 0:
                 layers += [nn.MaxPool2d(2), nn.Dropout2d(config.dropout)]
             for _ in range(2):
-                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
+                layers += [
+                    nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.LeakyReLU(0.1),
+                ]
                 channels = width
         self.extractor = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(channels, 10)
-        self.domain = nn.Sequential(nn.Linear(channels, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1), nn.Flatten(0))
+        self.domain = nn.Sequential(
+            nn.Linear(channels, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1), nn.Flatten(0)
+        )
 
     def forward(self, x: Tensor, lambda_: float = 0.0) -> Outputs:
         features = self.extractor(x)

@@ -4,6 +4,7 @@ python3 -m p3_dann.predict IMAGE_DIR PRED_CSV      (hw2_3.sh)
 
 The images tell which domain they are from, and so which network reads them; the folder's name is not looked at.
 """
+
 import argparse
 import sys
 from collections import Counter
@@ -13,36 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from common.checkpoint import load_network
-from common.cli import UserError, choose_device, command
+from common.cli import UserError, command
+from common.device import choose_device
 from common.digits import read_digit
-from common.download import CHECKPOINTS
-from common.files import whole_file
-from p3_dann.network import DigitNetwork, NetworkConfig, prepare
+from common.files import atomic_write
+from p3_dann.inference import load_classifier, predict, recognise_domain
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-
-
-def recognise_domain(images: Tensor) -> str:
-    """'usps' where most of the images (N, 3, 28, 28) uint8 are grey with much black, as scanned ink is; else 'svhn'."""
-    x = images.float()
-    spread = (x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2))  # 0 in grey images; above 4 in 99 % of SVHN's
-    black = (x.mean(dim=1) < 16).float().mean(dim=(1, 2))  # share of pixels; at least 0.17 in USPS
-    return "usps" if ((spread < 4) & (black > 0.12)).float().mean() > 0.5 else "svhn"
-
-
-@torch.inference_mode()
-def predict(model: DigitNetwork, images: Tensor, *, batch_size: int = 64) -> Tensor:
-    """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images.
-
-    Small batches are faster on a CPU: memory of larger feature maps goes back to the system after every layer.
-    """
-    device = next(model.parameters()).device
-    parts = [model(prepare(batch.to(device))).logits.argmax(dim=1).cpu() for batch in images.split(batch_size)]
-    return torch.cat(parts)
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray | None]:
@@ -53,7 +33,9 @@ def read_images(folder: Path) -> dict[str, np.ndarray | None]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
     if not paths:
         raise UserError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in this folder")
     images: dict[str, np.ndarray | None] = {}
@@ -83,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensor = torch.from_numpy(np.stack(list(readable.values()))).permute(0, 3, 1, 2)
     domain = arguments.domain or recognise_domain(tensor)
     print(f"domain: {domain}", file=sys.stderr)
-    model = load_network(arguments.weights or CHECKPOINTS / f"p3_{domain}.pt", DigitNetwork, NetworkConfig).to(device)
+    model = load_classifier(arguments.weights or domain).to(device)
     predicted = dict(zip(readable, predict(model, tensor).tolist()))
     fallback = Counter(predicted.values()).most_common(1)[0][0]
     table = pd.DataFrame({"image_name": list(images), "label": [predicted.get(name, fallback) for name in images]})
-    with whole_file(arguments.pred_csv) as temporary:
+    with atomic_write(arguments.pred_csv) as temporary:
         table.to_csv(temporary, index=False)
     return 0
 

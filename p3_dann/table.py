@@ -1,11 +1,12 @@
-"""Tables from finished runs of problem 3. Runs that differ in nothing but their seed are one group, and give a mean and a deviation.
+"""Tables from finished runs of problem 3. Runs that differ in their seed alone are one group, with mean and deviation.
 
 python3 -m p3_dann.table runs/p3_* --out docs/p3_table.csv  the homework's rows, and the released recipe
-python3 -m p3_dann.table --ablation runs/full_* runs/no_*   one row a group: how it differs from the first, and its results
+python3 -m p3_dann.table --ablation runs/full_* runs/no_*   a row for each group: how it differs from the first, results
 
 The second ends with the rank correlation of the label-free agreement (evaluate.py) and the accuracy. That uses target
 labels: it is an oracle's look back, and chose nothing.
 """
+
 import argparse
 import json
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from common.cli import UserError, command
-from common.files import whole_file
+from common.files import atomic_write
 
 SOURCE, DANN, SELF_TRAINING, TARGET = ROWS = (
     "trained on source",
@@ -48,9 +49,13 @@ def read_run(path: Path) -> Run:
     """Raises UserError where the run isn't finished."""
     if not (path / "result.json").is_file():
         raise UserError(f"{path}: no result.json; finish the run with p3_dann.train")
-    options = {name: value for part in json.loads((path / "options.json").read_text()).values() for name, value in part.items()}
+    options = {
+        name: value for part in json.loads((path / "options.json").read_text()).values() for name, value in part.items()
+    }
     result = json.loads((path / "result.json").read_text())
-    return Run(path, {k: v for k, v in options.items() if k not in NOT_COMPARED}, result["val_accuracy"], result["agreement"])
+    return Run(
+        path, {k: v for k, v in options.items() if k not in NOT_COMPARED}, result["val_accuracy"], result["agreement"]
+    )
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
@@ -86,10 +91,16 @@ def different(run: Run, reference: Run) -> str:
 
 
 def homework_table(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Cells by the title of their row. Where a row would hold several groups of one target, each gets a row that names its options."""
+    """Cells by the title of their row.
+
+    Where a row would hold several groups of one target, each gets a row that names its options.
+    """
     rows: dict[str, list[str]] = {}
     for title in ROWS:
-        groups = {target: grouped([r for r in runs if row_of(r) == title and r.options["target"] == target]) for target in COLUMNS}
+        groups = {
+            target: grouped([r for r in runs if row_of(r) == title and r.options["target"] == target])
+            for target in COLUMNS
+        }
         rows[title] = [cell([run.val_accuracy for group in groups[target][:1] for run in group]) for target in COLUMNS]
         for number, target in enumerate(COLUMNS):
             for group in groups[target][1:]:
@@ -107,7 +118,9 @@ def print_ablation(runs: Sequence[Run]) -> None:
     for group in groups:
         target, wanted = group[0].options["target"], reference.options["target"]
         if target != wanted:
-            raise UserError(f"{group[0].path}: target {target}, but {reference.path} has {wanted}; give runs of one target")
+            raise UserError(
+                f"{group[0].path}: target {target}, but {reference.path} has {wanted}; give runs of one target"
+            )
         accuracy, agreement = cell([run.val_accuracy for run in group]), cell([run.agreement for run in group])
         minutes = np.mean([run.minutes for run in group])
         print(f"| {different(group[0], reference) or 'all parts'} | {accuracy} | {agreement} | {minutes:.1f} |")
@@ -133,8 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for title, cells in rows.items():
         print(f"| {title} | " + " | ".join(cells) + " |")
     if arguments.out:
-        with whole_file(arguments.out) as temporary:
-            pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS.values()]).to_csv(temporary, index_label="val accuracy, %")
+        with atomic_write(arguments.out) as temporary:
+            pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS.values()]).to_csv(
+                temporary, index_label="val accuracy, %"
+            )
     return 0
 
 

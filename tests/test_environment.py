@@ -1,4 +1,5 @@
 """environment.sh on empty requirements, so that making an environment takes seconds and no network."""
+
 import os
 import shutil
 import subprocess

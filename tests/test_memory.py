@@ -1,4 +1,5 @@
 """benchmarks/memory.py, and what it says of hw2_2.sh."""
+
 import torch
 
 from benchmarks.memory import LivingTensors, sampling_peak

@@ -1,12 +1,12 @@
 """Presets are command lines, and those of released weights say how these were trained."""
+
 import importlib
 
 import pytest
 
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.cli import UserError
 from common.config import parse_options, to_json
-from common.download import CHECKPOINTS
 
 CHOSEN_PER_RUN = {"seed", "save_every", "log_every"}
 
@@ -37,11 +37,11 @@ def parsed(monkeypatch, package, *presets):
 )
 def test_a_preset_is_the_recipe_of_its_weights(monkeypatch, package, preset, name, config):
     weights, options = load_weights(CHECKPOINTS / f"{name}.pt"), parsed(monkeypatch, package, preset)
-    for given, saved in (
-        (options[config], weights.config),
-        (options["TrainOptions"], weights.metadata["train"]),
-        (options["FitOptions"], weights.metadata["fit"]),
-    ):
+    metadata, pairs = weights.metadata, [(options[config], weights.config)]
+    pairs += [(options["TrainOptions"], metadata["train"]), (options["FitOptions"], metadata["fit"])]
+    if "ObjectiveOptions" in options:
+        pairs.append((options["ObjectiveOptions"], metadata.get("objective", metadata["train"])))
+    for given, saved in pairs:
         shared = (set(given) & set(saved)) - CHOSEN_PER_RUN
         assert shared and {key: given[key] for key in shared} == {key: saved[key] for key in shared}
 
@@ -66,7 +66,9 @@ def test_every_preset_is_a_command_line(monkeypatch):
 def test_a_preset_of_the_ablation_changes_one_thing(monkeypatch, preset, changed):
     whole, part = (parsed(monkeypatch, "p3_dann", *presets) for presets in (["svhn"], ["svhn", preset]))
     assert whole.keys() == part.keys()
-    different = {name: part[kind][name] for kind in whole for name in whole[kind] if part[kind][name] != whole[kind][name]}
+    different = {
+        name: part[kind][name] for kind in whole for name in whole[kind] if part[kind][name] != whole[kind][name]
+    }
     assert different == changed
 
 

@@ -1,4 +1,5 @@
 """The released checkpoints, through the graded scripts, on real data: not far below the numbers of the README."""
+
 import subprocess
 import sys
 
@@ -8,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from common.checkpoint import CHECKPOINTS
 from common.diffusion import NoiseSchedule
-from common.download import CHECKPOINTS
 from common.images import read_pictures, to_unit_range
 from p1_cond_ddpm import evaluate as evaluate_digits
 from p1_cond_ddpm import judge
 from p2_ddim import evaluate, noise
-from p2_ddim.sample import NUM_TIMESTEPS
+from p2_ddim.sampling import NUM_TIMESTEPS
 from p2_ddim.train import eps_loss
 from p2_ddim.unet import load_face_unet
 
@@ -29,7 +30,9 @@ def accuracy_of_folder(folder, capsys):
 def test_digits(real_data, script, tmp_path, capsys):
     result = script("hw2_1.sh", "out")
     assert result.returncode == 0, result.stderr
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{d}_{n:03d}.png" for d in range(10) for n in range(1, 101)]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        f"{d}_{n:03d}.png" for d in range(10) for n in range(1, 101)
+    ]
     assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.985
 
 
@@ -65,7 +68,16 @@ def test_faces(real_data, script, tmp_path):
     assert loss < 0.0145  # a fresh network: 0.9
     assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
     for precision in ("float32", "bf16"):
-        result = script("hw2_2.sh", "noise", precision, CHECKPOINTS / "p2_celeba32.pt", "--precision", precision, "--chunk-size", "4")
+        result = script(
+            "hw2_2.sh",
+            "noise",
+            precision,
+            CHECKPOINTS / "p2_celeba32.pt",
+            "--precision",
+            precision,
+            "--chunk-size",
+            "4",
+        )
         assert result.returncode == 0, result.stderr
     pictures = sorted((tmp_path / "float32").iterdir())
     errors = [evaluate.mean_squared_error(tmp_path / "bf16" / picture.name, picture) for picture in pictures]

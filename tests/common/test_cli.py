@@ -3,7 +3,8 @@ import errno
 import pytest
 import torch
 
-from common.cli import UserError, autocast, choose_device, command, has_bf16
+from common.cli import UserError, command
+from common.device import autocast, choose_device, has_bf16
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,10 @@ from common.cli import UserError, autocast, choose_device, command, has_bf16
         (OSError(errno.ENOSPC, "No space left on device", "out/a.png"), "error: out/a.png: No space left on device\n"),
         (ModuleNotFoundError("No module named 'diffusers'", name="diffusers"), "error: no package diffusers; "),
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), "error: out of memory; "),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "error: out of memory; "),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "error: out of memory; ",
+        ),
         (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), "error: out of memory; "),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "error: out of memory; "),
     ],

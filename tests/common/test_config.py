@@ -24,13 +24,16 @@ def parse(*words):
 
 def test_command_line_overrides_defaults():
     assert parse() == Example()
-    assert parse("--rate", "2", "--widths", "3", "4", "5", "--flag", "--kind", "b") == Example(2.0, (3, 4, 5), True, "b")
+    assert parse("--rate", "2", "--widths", "3", "4", "5", "--flag", "--kind", "b") == Example(
+        2.0, (3, 4, 5), True, "b"
+    )
     with pytest.raises(SystemExit):
         parse("--kind", "c")
 
 
 @pytest.mark.parametrize(
-    "words, message", [(("--rate", "2.5"), "--rate 2.5: give 0 to 2"), (("--widths", "3", "0"), "--widths 0: give 1 or more")]
+    "words, message",
+    [(("--rate", "2.5"), "--rate 2.5: give 0 to 2"), (("--widths", "3", "0"), "--widths 0: give 1 or more")],
 )
 def test_values_beyond_an_options_range_are_a_users_error(words, message):
     with pytest.raises(UserError, match=message):

@@ -6,7 +6,15 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, dpm_solver_pp_2m, last, stratified_timesteps, trailing_timesteps
+from common.diffusion import (
+    NoiseSchedule,
+    ddim,
+    ddim_timesteps,
+    dpm_solver_pp_2m,
+    run,
+    stratified_timesteps,
+    trailing_timesteps,
+)
 from common.rng import generator, per_sample_noise
 
 
@@ -101,7 +109,9 @@ def test_ddim_agrees_with_diffusers(eta, clip):
     assert timesteps == oracle.timesteps.tolist()
     noise = per_sample_noise([1, 2])
     final = schedule.alphas_cumprod[0].item()
-    ours = last(ddim(denoise, x, schedule, timesteps, eta=eta, clip_x_0=clip, final_alpha_cumprod=final, randn_like=noise)).x
+    ours = run(
+        ddim(denoise, x, schedule, timesteps, eta=eta, clip_x_0=clip, final_alpha_cumprod=final, randn_like=noise)
+    ).x
     noise = per_sample_noise([1, 2])
     theirs = x
     for t in oracle.timesteps:
@@ -117,7 +127,9 @@ def test_eta_1_over_all_steps_is_ancestral_sampling(z):
     abar = [1.0, *schedule.alphas_cumprod.tolist()]
     x = torch.randn(1, 1, 4, 4, generator=generator(0)).double()
     denoise = lambda x, t: torch.sin(3 * x)
-    for step in ddim(denoise, x, schedule, ddim_timesteps(100, 100), eta=1.0, randn_like=lambda x: torch.full_like(x, z)):
+    for step in ddim(
+        denoise, x, schedule, ddim_timesteps(100, 100), eta=1.0, randn_like=lambda x: torch.full_like(x, z)
+    ):
         now, before = abar[step.t + 1], abar[step.t]
         beta = 1 - now / before
         mean = (x - beta / math.sqrt(1 - now) * denoise(x, None)) / math.sqrt(1 - beta)
@@ -129,7 +141,7 @@ def test_eta_1_over_all_steps_is_ancestral_sampling(z):
 def test_ddim_of_the_exact_denoiser_ends_on_the_data():
     schedule, point = NoiseSchedule.linear(), torch.randn(1, 3, 4, 4, generator=generator(3)).double()
     x_T = torch.randn(16, 3, 4, 4, generator=generator(4)).double()
-    x_0 = last(ddim(two_point_denoiser(schedule, point), x_T, schedule, ddim_timesteps(1000, 200))).x
+    x_0 = run(ddim(two_point_denoiser(schedule, point), x_T, schedule, ddim_timesteps(1000, 200))).x
     distance = torch.minimum((x_0 - point).abs().amax((1, 2, 3)), (x_0 + point).abs().amax((1, 2, 3)))
     assert distance.max() < 1e-2
     sides = torch.sign((x_0 * point).sum((1, 2, 3)))
@@ -138,12 +150,14 @@ def test_ddim_of_the_exact_denoiser_ends_on_the_data():
 
 def test_dpm_solver_agrees_with_diffusers():
     schedule = NoiseSchedule.linear()
-    oracle = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=2e-2, lower_order_final=True, timestep_spacing="leading", steps_offset=1)
+    oracle = DPMSolverMultistepScheduler(
+        beta_start=1e-4, beta_end=2e-2, lower_order_final=True, timestep_spacing="leading", steps_offset=1
+    )
     oracle.set_timesteps(20)
     theirs = x_T = torch.randn(2, 3, 8, 8, generator=generator(1)).double()
     denoise = lambda x, t: torch.tanh(x * 1.3 + t[:, None, None, None] / 500)
     final = (1 / (1 + oracle.sigmas[-1].double() ** 2)).item()
-    ours = last(dpm_solver_pp_2m(denoise, x_T, schedule, oracle.timesteps.tolist(), final_alpha_cumprod=final)).x
+    ours = run(dpm_solver_pp_2m(denoise, x_T, schedule, oracle.timesteps.tolist(), final_alpha_cumprod=final)).x
     for t in oracle.timesteps:
         theirs = oracle.step(denoise(theirs, t.repeat(2)), t, theirs).prev_sample
     assert torch.allclose(ours, theirs, atol=1e-3)
@@ -152,12 +166,15 @@ def test_dpm_solver_agrees_with_diffusers():
 @pytest.mark.parametrize("sampler, order", [(ddim, 1), (dpm_solver_pp_2m, 2)])
 def test_order_of_convergence_on_the_exact_denoiser(sampler, order):
     """Halving the step divides the error by about 2 ** order (levels between two finite noises, evenly spaced)."""
-    schedule, point = NoiseSchedule.linear(4096, 1e-4 / 4, 2e-2 / 4), 0.3 * torch.randn(1, 3, 4, 4, generator=generator(3)).double()
+    schedule, point = (
+        NoiseSchedule.linear(4096, 1e-4 / 4, 2e-2 / 4),
+        0.3 * torch.randn(1, 3, 4, 4, generator=generator(3)).double(),
+    )
     denoise, x_T = two_point_denoiser(schedule, point), torch.randn(8, 3, 4, 4, generator=generator(4)).double()
 
     def end(stride):
         final = schedule.alphas_cumprod[1024].item()
-        return last(sampler(denoise, x_T, schedule, list(range(3072, 1024, -stride)), final_alpha_cumprod=final)).x
+        return run(sampler(denoise, x_T, schedule, list(range(3072, 1024, -stride)), final_alpha_cumprod=final)).x
 
     exact = end(1)
     errors = [(end(stride) - exact).norm().item() for stride in (128, 64, 32)]
@@ -169,6 +186,8 @@ def test_deterministic_ddim_runs_backwards():
     schedule, point = NoiseSchedule.linear(), torch.randn(1, 3, 4, 4, generator=generator(3)).double()
     denoise = two_point_denoiser(schedule, 0.3 * point)
     x_T, timesteps = torch.randn(4, 3, 4, 4, generator=generator(4)).double(), list(range(999, 199, -1))
-    x = last(ddim(denoise, x_T, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[199].item())).x
-    back = last(ddim(denoise, x, schedule, list(range(199, 999)), final_alpha_cumprod=schedule.alphas_cumprod[999].item())).x
+    x = run(ddim(denoise, x_T, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[199].item())).x
+    back = run(
+        ddim(denoise, x, schedule, list(range(199, 999)), final_alpha_cumprod=schedule.alphas_cumprod[999].item())
+    ).x
     assert torch.allclose(back, x_T, atol=0.02)

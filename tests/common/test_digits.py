@@ -49,7 +49,9 @@ def test_training_digits_in_four_forms(tmp_path, digit_folder):
     split = np.where(np.arange(len(arrays)) % 4, "train", "val")
     np.savez(tmp_path / "set.npz", images=arrays, labels=whole.labels.numpy(), split=split)
     part = load_training_digits(tmp_path / "set.npz")
-    assert torch.equal(part.images, whole.images[split == "train"]) and torch.equal(part.labels, whole.labels[split == "train"])
+    assert torch.equal(part.images, whole.images[split == "train"]) and torch.equal(
+        part.labels, whole.labels[split == "train"]
+    )
     for digit, name in ((7, "00003.png"), (2, "00001.png")):
         (tmp_path / "by digit" / str(digit)).mkdir(parents=True)
         (tmp_path / "by digit" / str(digit) / name).write_bytes((folder / "data" / name).read_bytes())

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from common.files import whole_file
+from common.files import atomic_write
 
 
 def test_an_error_leaves_nothing_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "new folder" / "a.txt"
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("old")
-    with pytest.raises(KeyError), whole_file(path) as temporary:
+    with pytest.raises(KeyError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyError
     assert path.read_text() == "old" and os.listdir(path.parent) == ["a.txt"]
 
 
 def test_devices_are_written_to_and_stay_what_they_are():
-    with whole_file(Path(os.devnull)) as path:
+    with atomic_write(Path(os.devnull)) as path:
         path.write_text("nothing")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
@@ -30,13 +30,13 @@ def test_an_error_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".a.csv.x7f3"))
 
     monkeypatch.setattr(tempfile, "mkstemp", denied)
-    with pytest.raises(PermissionError) as raised, whole_file(tmp_path / "a.csv"):
+    with pytest.raises(PermissionError) as raised, atomic_write(tmp_path / "a.csv"):
         pass
     assert raised.value.filename == str(tmp_path / "a.csv")
 
 
 def test_the_file_is_as_readable_as_any_other(tmp_path):
-    with whole_file(tmp_path / "a") as temporary:
+    with atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("")
     (tmp_path / "b").write_text("")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)

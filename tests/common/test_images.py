@@ -79,7 +79,9 @@ def test_grid_lays_out_row_by_row():
     images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 2, 2)
     canvas = grid(images, 3, gap=1)
     assert canvas.shape == (3, 7, 10)
-    assert canvas[0, 1, 1::3].tolist() == [0, 1, 2] and canvas[0, 4, 1::3].tolist() == [3, 4, 5] and canvas[0, 0, 0] == 255
+    assert (
+        canvas[0, 1, 1::3].tolist() == [0, 1, 2] and canvas[0, 4, 1::3].tolist() == [3, 4, 5] and canvas[0, 0, 0] == 255
+    )
 
 
 def test_both_forms_of_a_set_are_the_same_squares(tmp_path):

@@ -14,7 +14,9 @@ def test_rows_are_kept_in_order_and_known_again(tmp_path, capsys):
     assert again.has(setting) and not again.has({**setting, "labels": "none"})
 
 
-@pytest.mark.parametrize("content, words", [("", "not a CSV"), ("a\n1\n", "no column weights"), ("weights\nx\n", "no column steps")])
+@pytest.mark.parametrize(
+    "content, words", [("", "not a CSV"), ("a\n1\n", "no column weights"), ("weights\nx\n", "no column steps")]
+)
 def test_other_files_are_a_users_error(tmp_path, content, words):
     (tmp_path / "m.csv").write_text(content)
     with pytest.raises(UserError, match=words):

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from common.cli import UserError
 from common.rng import batch_at, per_sample_noise, step_seed
 
 
@@ -30,5 +29,5 @@ def test_an_epoch_visits_everything_once_and_the_next_one_in_another_order():
 
 
 def test_a_batch_larger_than_the_set_is_refused():
-    with pytest.raises(UserError, match="batch size 5 exceeds"):
+    with pytest.raises(ValueError, match="batch size 5 exceeds"):
         batch_at(4, 5, seed=0, step=0)

@@ -132,12 +132,31 @@ def test_a_signal_saves_first_and_the_run_goes_on_from_there(tmp_path, number):
 
 
 def test_only_matrices_and_kernels_decay():
-    layers = {"label": nn.Embedding(30, 20), "conv": nn.Conv2d(20, 40, 3), "norm": nn.GroupNorm(4, 40), "out": nn.Linear(40, 2)}
+    layers = {
+        "label": nn.Embedding(30, 20),
+        "conv": nn.Conv2d(20, 40, 3),
+        "norm": nn.GroupNorm(4, 40),
+        "out": nn.Linear(40, 2),
+    }
     module = nn.ModuleDict(layers)
     muon, adamw = make_optimizers(module, FitOptions(optimizer="muon", weight_decay=0.1))
-    decayed = [p for optimizer in (muon, adamw) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]]
-    others = [p for optimizer in (muon, adamw) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]]
-    assert {*decayed} == {module["conv"].weight, module["out"].weight} and muon.param_groups[0]["params"] == [module["conv"].weight]
+    decayed = [
+        p
+        for optimizer in (muon, adamw)
+        for group in optimizer.param_groups
+        if group["weight_decay"]
+        for p in group["params"]
+    ]
+    others = [
+        p
+        for optimizer in (muon, adamw)
+        for group in optimizer.param_groups
+        if not group["weight_decay"]
+        for p in group["params"]
+    ]
+    assert {*decayed} == {module["conv"].weight, module["out"].weight} and muon.param_groups[0]["params"] == [
+        module["conv"].weight
+    ]
     assert {*decayed, *others} == {*module.parameters()}
 
 
@@ -153,7 +172,9 @@ def test_half_a_line_of_metrics_does_not_stop_a_run(tmp_path):
 def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
     x, y = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16.0)[:, None] / 16
     module = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1))
-    options = FitOptions(steps=400, learning_rate=1e-2, warmup=10, ema_decay=0.95, precision="float32", log_every=400, save_every=400)
+    options = FitOptions(
+        steps=400, learning_rate=1e-2, warmup=10, ema_decay=0.95, precision="float32", log_every=400, save_every=400
+    )
     ema = fit(lambda m, _: ((m(x) - y).square().mean(), {}), module, options, tmp_path)
     assert (ema(x) - y).square().mean() < 1e-3
 
@@ -177,14 +198,24 @@ torch.save(module.state_dict(), run / f"{sys.argv[2]}{torch.initial_seed()}.pt")
 
 def test_two_processes_take_different_batches_and_average_their_gradients(tmp_path):
     (tmp_path / "script.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tmp_path / "script.py"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run([*command, str(tmp_path / "run"), "rank"], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     found = [torch.load(path, weights_only=True) for path in (tmp_path / "run").glob("rank*.pt")]
 
     def both(module, step):
-        return torch.stack([(module(torch.eye(4)[[b % 4]]) - b).square().mean() for b in (2 * step.step, 2 * step.step + 1)]).mean(), {}
+        return torch.stack(
+            [(module(torch.eye(4)[[b % 4]]) - b).square().mean() for b in (2 * step.step, 2 * step.step + 1)]
+        ).mean(), {}
 
     torch.manual_seed(0)
     alone = nn.Linear(4, 1)

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from p1_cond_ddpm import figures, sample, sweep
+from p1_cond_ddpm import figures, sample, sampling, sweep
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
@@ -14,7 +14,7 @@ def test_figures_show_what_is_sampled(tmp_path):
     save_weights(tmp_path / "w.pt", UNet(config), config)
     fixed = ["--weights", str(tmp_path / "w.pt")]
     sample.main([str(tmp_path / "out"), *fixed, "--per-digit", "10"])
-    default = sweep.as_row(tmp_path / "w.pt", sample.SampleOptions())
+    default = sweep.as_row(tmp_path / "w.pt", sampling.SampleOptions())
     rows = [{**default, "num_steps": steps, "own_judge": 0.9, "fid768": 0.5} for steps in (5, 8, 20)]
     pd.DataFrame(rows).to_csv(tmp_path / "sweep.csv", index=False)
     wanted = ["--out", str(tmp_path / "figures"), "--sweep", str(tmp_path / "sweep.csv")]

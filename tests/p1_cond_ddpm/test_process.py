@@ -4,9 +4,9 @@ from PIL import Image
 
 from common.checkpoint import save_weights
 from p1_cond_ddpm import process
-from p1_cond_ddpm.sample import SampleOptions, sample_digits
+from p1_cond_ddpm.sampling import SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet
-from tests.p1_cond_ddpm.test_unet import SMALL, randomised
+from tests.helpers import SMALL, randomised
 
 
 def test_instants_are_equal_parts():

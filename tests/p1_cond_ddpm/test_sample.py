@@ -1,14 +1,12 @@
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from common.checkpoint import load_weights, save_weights
-from p1_cond_ddpm import sample, train
+from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.unet import UNet
-from tests.conftest import assert_one_line_error
-from tests.p1_cond_ddpm.test_unet import SMALL, randomised
+from tests.helpers import SMALL, assert_one_line_error, randomised
 
 
 @pytest.fixture
@@ -21,7 +19,7 @@ def images(folder):
     return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("[0-9]*.png"))}
 
 
-@pytest.mark.parametrize("sampler", sample.SAMPLERS)
+@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
 def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
     fixed = ["--weights", str(weights), "--sampler", sampler, "--num-steps", "4", "--per-digit", "3"]
     folders = [tmp_path / "a b", tmp_path / "b", tmp_path / "c"]
@@ -34,17 +32,21 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
     assert max(np.abs(first[name] - other[name]).max() for name in first) <= 1
 
 
-def test_stretch_spreads_values_about_the_middle():
+def test_contrast_spreads_values_about_the_middle():
     model, options = randomised(UNet(SMALL)), {"num_steps": 2, "precision": "float32"}
     plain, stretched = (
-        sample.sample_digits(model, torch.tensor([3]), [5], sample.SampleOptions(**options, stretch=s)).float() - 127.5 for s in (1.0, 1.5)
+        sampling.sample_digits(model, torch.tensor([3]), [5], sampling.SampleOptions(**options, contrast=s)).float()
+        - 127.5
+        for s in (1.0, 1.5)
     )
     assert (stretched - (1.5 * plain).clamp(-127.5, 127.5)).abs().max() <= 1.26  # each was rounded by up to a half
 
 
 def test_another_seed_gives_other_images(tmp_path, weights):
     for seed in ("0", "1"):
-        sample.main([str(tmp_path / seed), "--weights", str(weights), "--num-steps", "1", "--per-digit", "1", "--seed", seed])
+        sample.main(
+            [str(tmp_path / seed), "--weights", str(weights), "--num-steps", "1", "--per-digit", "1", "--seed", seed]
+        )
     a, b = images(tmp_path / "0"), images(tmp_path / "1")
     assert all(not np.array_equal(a[name], b[name]) for name in a)
 
@@ -54,7 +56,12 @@ def test_training_writes_weights_that_sample_reads(tmp_path, digit_folder):
     run = tmp_path / "run"
     command = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "2", "--batch-size", "4", *small]
     assert train.main(command) == 0
-    assert sample.main([str(tmp_path / "out"), "--weights", str(run / "weights.pt"), "--num-steps", "1", "--per-digit", "1"]) == 0
+    assert (
+        sample.main(
+            [str(tmp_path / "out"), "--weights", str(run / "weights.pt"), "--num-steps", "1", "--per-digit", "1"]
+        )
+        == 0
+    )
     assert len(images(tmp_path / "out")) == 10
 
 
@@ -62,7 +69,16 @@ def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, dig
     small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16"]
     small += ["--schedule", "linear", "--num-timesteps", "20"]
     for every in ("1", "2"):
-        command = ["--data", str(digit_folder(every)), "--run-dir", str(tmp_path / every), "--steps", "2", "--batch-size", "4"]
+        command = [
+            "--data",
+            str(digit_folder(every)),
+            "--run-dir",
+            str(tmp_path / every),
+            "--steps",
+            "2",
+            "--batch-size",
+            "4",
+        ]
         assert train.main([*command, *small, "--save-every", every]) == 0
     assert Image.open(tmp_path / "1" / "preview.png").size == (242, 242)
     first, second = (load_weights(tmp_path / every / "weights.pt") for every in ("1", "2"))
@@ -71,7 +87,17 @@ def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, dig
 
 
 def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
-    command = [str(tmp_path / "out"), "--weights", str(weights), "--num-steps", "2", "--labels", "47", "--batch-size", "2"]
+    command = [
+        str(tmp_path / "out"),
+        "--weights",
+        str(weights),
+        "--num-steps",
+        "2",
+        "--labels",
+        "47",
+        "--batch-size",
+        "2",
+    ]
     assert sample.main([*command, "--count", "5"]) == 0
     whole = images(tmp_path / "out")
     assert list(whole) == [f"{n:05d}.png" for n in range(1, 6)]
@@ -126,7 +152,20 @@ def test_networks_that_digits_do_not_fit_are_refused(tmp_path, digit_folder, cap
 
 
 def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
-    small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16", "--steps", "1", "--batch-size", "2"]
+    small = [
+        "--widths",
+        "16",
+        "--blocks",
+        "1",
+        "--middle-blocks",
+        "0",
+        "--embedding",
+        "16",
+        "--steps",
+        "1",
+        "--batch-size",
+        "2",
+    ]
     small += ["--num-timesteps", "5"]  # fewer than the preview's steps
     for fill, code in ((0, 0), (0, 0), (1, 2)):
         np.savez(tmp_path / "set.npz", images=np.full((3, 28, 28), fill, dtype=np.uint8))
@@ -136,9 +175,11 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
 
 
 def test_labels_choose_the_digits(tmp_path):
-    wanted = sample.numbered(5, sample.parse_labels("31"), seed=0)
+    wanted = sampling.numbered(5, sample.parse_labels("31"), seed=0)
     assert [one.label for one in wanted] == [3, 1, 3, 1, 3] and len({one.seed for one in wanted}) == 5
-    assert {one.label for one in sample.numbered(5, sample.parse_labels("none"), seed=0)} == {UNet(SMALL).config.num_classes}
+    assert {one.label for one in sampling.numbered(5, sample.parse_labels("none"), seed=0)} == {
+        UNet(SMALL).config.num_classes
+    }
 
 
 def test_script_runs_from_anywhere(script, tmp_path, weights):
@@ -149,10 +190,14 @@ def test_script_runs_from_anywhere(script, tmp_path, weights):
 
 def test_bad_input_is_one_line(script, tmp_path, weights):
     assert_one_line_error(script("hw2_1.sh", "out", "--weights", "nowhere.pt"), "nowhere.pt: no such file")
-    assert_one_line_error(script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "0"), "--num-steps 0: give 1 to 1000")
+    assert_one_line_error(
+        script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "0"), "--num-steps 0: give 1 to 1000"
+    )
     crowded = script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "900", "--spacing", "2")
     assert_one_line_error(crowded, "900 steps", "give fewer steps")
     (tmp_path / "file").write_text("")
     assert_one_line_error(script("hw2_1.sh", "file", "--weights", weights), "file")
     torch.save({"config": {"rate": 1}, "metadata": {}, "state_dict": {}}, tmp_path / "foreign.pt")
-    assert_one_line_error(script("hw2_1.sh", "out", "--weights", "foreign.pt"), "foreign.pt", "not the weights of a UNet")
+    assert_one_line_error(
+        script("hw2_1.sh", "out", "--weights", "foreign.pt"), "foreign.pt", "not the weights of a UNet"
+    )

@@ -6,12 +6,16 @@ from common.checkpoint import save_weights
 from p1_cond_ddpm import sweep
 from p1_cond_ddpm.sample import SampleOptions
 from p1_cond_ddpm.unet import UNet
-from tests.p1_cond_ddpm.test_unet import SMALL, randomised
+from tests.helpers import SMALL, randomised
 
 
 @pytest.mark.parametrize(
     "option, words",
-    [(["--spacing", "-1"], "--spacing -1"), (["--num-steps", "0"], "--num-steps 0"), (["--out", "foreign.csv"], "no column weights")],
+    [
+        (["--spacing", "-1"], "--spacing -1"),
+        (["--num-steps", "0"], "--num-steps 0"),
+        (["--out", "foreign.csv"], "no column weights"),
+    ],
 )
 def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys, option, words):
     monkeypatch.chdir(tmp_path)
@@ -27,13 +31,23 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypa
     [(2.0, (0, 999), 20), (2.0, (100, 498), 13), (1.0, (0, 999), 10)],  # ten steps, at 99, 199, ..., 999
 )
 def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes):
-    assert sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval), 1000) == passes
+    assert (
+        sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval), 1000)
+        == passes
+    )
 
 
 def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, monkeypatch):
-    monkeypatch.setattr("common.cli.has_bf16", lambda device: False)
+    monkeypatch.setattr("common.device.has_bf16", lambda device: False)
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
-    command = ["--data", str(digit_folder()), "--cache", str(tmp_path / "features"), "--out", str(tmp_path / "sweep.csv")]
+    command = [
+        "--data",
+        str(digit_folder()),
+        "--cache",
+        str(tmp_path / "features"),
+        "--out",
+        str(tmp_path / "sweep.csv"),
+    ]
     command += ["--weights", str(tmp_path / "w.pt"), "--per-digit", "1"]
     assert sweep.main([*command, "--num-steps", "1", "2", "--precision", "float32", "bf16"]) == 0
     before = pd.read_csv(tmp_path / "sweep.csv")
@@ -41,13 +55,23 @@ def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, m
     assert before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
     assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "3.5", "1"]) == 0
     after = pd.read_csv(tmp_path / "sweep.csv")
-    assert after["guidance_scale"].tolist() == [3.5, 3.5, 1.0] and after["seconds"].tolist()[:2] == before["seconds"].tolist()
+    assert (
+        after["guidance_scale"].tolist() == [3.5, 3.5, 1.0]
+        and after["seconds"].tolist()[:2] == before["seconds"].tolist()
+    )
 
 
 def test_numbered_images_are_compared_with_a_reference(real_data, tmp_path):
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
     np.savez(tmp_path / "set.npz", images=np.random.RandomState(0).randint(0, 256, (9, 28, 28), dtype=np.uint8))
-    command = ["--reference", f"{tmp_path / 'set.npz'}:0:8", "--out", str(tmp_path / "sweep.csv"), "--weights", str(tmp_path / "w.pt")]
+    command = [
+        "--reference",
+        f"{tmp_path / 'set.npz'}:0:8",
+        "--out",
+        str(tmp_path / "sweep.csv"),
+        "--weights",
+        str(tmp_path / "w.pt"),
+    ]
     command += ["--count", "4", "--num-steps", "1"]
     for labels in (["--labels", "none"], [], ["--labels", "none"], []):
         assert sweep.main([*command, *labels]) == 0

@@ -2,19 +2,12 @@ import pytest
 import torch
 
 from p1_cond_ddpm.unet import UNet, UNetConfig
-
-SMALL = UNetConfig(widths=(16, 32), blocks=1, middle_blocks=1, embedding=32)
-
-
-def randomised(model):
-    """The model with every parameter random: zero-initialised branches would hide what they do."""
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model.eval()
+from tests.helpers import SMALL, randomised
 
 
-@pytest.mark.parametrize("config", [SMALL, UNetConfig(widths=(16, 32, 32), patch_size=1), UNetConfig(widths=(16,), image_channels=1)])
+@pytest.mark.parametrize(
+    "config", [SMALL, UNetConfig(widths=(16, 32, 32), patch_size=1), UNetConfig(widths=(16,), image_channels=1)]
+)
 def test_output_has_the_inputs_shape(config):
     x = torch.randn(2, config.image_channels, 28, 28)
     assert UNet(config)(x, torch.tensor([0, 999]), torch.tensor([3, 10])).shape == x.shape

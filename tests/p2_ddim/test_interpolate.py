@@ -16,7 +16,9 @@ def pair(seed, size=64):
 def test_both_end_at_the_two_noises(seed):
     a, b = pair(seed, 4)
     for interpolate in (lerp, slerp):
-        assert torch.allclose(interpolate(a, b, 0.0), a, atol=1e-6) and torch.allclose(interpolate(a, b, 1.0), b, atol=1e-6)
+        assert torch.allclose(interpolate(a, b, 0.0), a, atol=1e-6) and torch.allclose(
+            interpolate(a, b, 1.0), b, atol=1e-6
+        )
 
 
 def test_slerp_keeps_the_norm_where_lerp_loses_it():

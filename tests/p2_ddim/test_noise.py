@@ -1,7 +1,7 @@
 import torch
 
 from p2_ddim import noise
-from p2_ddim.sample import read_noise
+from p2_ddim.noise import read_noise
 
 
 def test_a_noise_depends_on_its_number_and_the_seed_alone(tmp_path):

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from common.cli import has_bf16
+from common.cli import UserError
+from common.device import has_bf16
 from common.diffusion import NoiseSchedule
 from common.rng import per_sample_noise
-from p2_ddim import evaluate, sample
+from p2_ddim import evaluate, noise, sample, sampling
 from p2_ddim.noise import seeded_noises
 from p2_ddim.unet import FaceUNet
-from tests.conftest import assert_one_line_error
-from tests.p2_ddim.test_unet import THIN, filled
+from tests.helpers import THIN, assert_one_line_error, filled
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,21 @@ def inputs(tmp_path, model):
     save_weights(tmp_path / "thin.pt", model, THIN)
     (tmp_path / "noise").mkdir()
     for name in ("00", "my noise", "x.y"):
-        torch.save(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(len(name))), tmp_path / "noise" / f"{name}.pt")
+        torch.save(
+            torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(len(name))),
+            tmp_path / "noise" / f"{name}.pt",
+        )
     return tmp_path
 
 
 def test_pictures_use_one_range_over_all_channels():
-    x = torch.tensor([-2.0, 0.0, 1.0, 3.0]).reshape(1, 1, 4).repeat(3, 1, 1) - torch.tensor([0.0, 0.0, 1.0])[:, None, None]
+    x = (
+        torch.tensor([-2.0, 0.0, 1.0, 3.0]).reshape(1, 1, 4).repeat(3, 1, 1)
+        - torch.tensor([0.0, 0.0, 1.0])[:, None, None]
+    )
     low, high = -3.0, 3.0
-    assert torch.equal(sample.to_picture(x), ((x - low) / (high - low) * 255 + 0.5).to(torch.uint8))
-    assert sample.to_picture(torch.ones(3, 2, 2)).max() == 0  # a constant image is no division by zero
+    assert torch.equal(sampling.to_picture(x), ((x - low) / (high - low) * 255 + 0.5).to(torch.uint8))
+    assert sampling.to_picture(torch.ones(3, 2, 2)).max() == 0  # a constant image is no division by zero
 
 
 def test_script_names_its_output_after_the_noises(script, inputs):
@@ -49,7 +55,7 @@ def test_script_names_its_output_after_the_noises(script, inputs):
 
 
 def test_pictures_do_not_depend_on_the_chunks(inputs, model):
-    noises = {p.stem: sample.read_noise(p) for p in sorted((inputs / "noise").iterdir())}
+    noises = {p.stem: noise.read_noise(p) for p in sorted((inputs / "noise").iterdir())}
     noises["larger"] = torch.randn(1, 3, 64, 32)
     pictures = []
     for size in (1, 3):
@@ -62,7 +68,7 @@ def test_pictures_do_not_depend_on_the_chunks(inputs, model):
 
 def test_eta_draws_each_images_noise_from_its_seed(model):
     x_T = torch.randn(2, 3, 32, 32)
-    run = lambda x, seeds, eta: sample.sample_faces(model, x, num_steps=2, eta=eta, seeds=seeds)
+    run = lambda x, seeds, eta: sampling.sample_faces(model, x, num_steps=2, eta=eta, seeds=seeds)
     with torch.inference_mode():
         assert torch.allclose(run(x_T, [5, 6], 1.0)[1:], run(x_T[1:], [6], 1.0), atol=1e-4)
         assert not torch.allclose(run(x_T, [5, 6], 1.0), run(x_T, [7, 8], 1.0), atol=0.01)
@@ -79,8 +85,8 @@ def test_inversion_comes_back():
     x_0 = 0.25 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     errors = []
     for steps in (25, 100):
-        noise = sample.invert_faces(gaussian, x_0, num_steps=steps)
-        errors.append((sample.sample_faces(gaussian, noise, num_steps=steps) - x_0).abs().max().item())
+        noise = sampling.invert_faces(gaussian, x_0, num_steps=steps)
+        errors.append((sampling.sample_faces(gaussian, noise, num_steps=steps) - x_0).abs().max().item())
     assert noise.std() == pytest.approx(1.0, abs=0.05)
     assert errors[1] < 0.5 * errors[0]
 
@@ -113,7 +119,7 @@ class Scarce:
 
 
 def test_noise_of_the_steps_is_not_the_starting_noise_again():
-    steps = per_sample_noise(sample.step_noise_seeds(2, seed=3))(torch.empty(2, 3, 32, 32))
+    steps = per_sample_noise(sampling.step_noise_seeds(2, seed=3))(torch.empty(2, 3, 32, 32))
     assert (steps * seeded_noises(2, 32, seed=3)).mean().abs() < 0.1
 
 
@@ -122,7 +128,7 @@ def test_chunks_halve_when_memory_runs_out(inputs, model):
     scarce = Scarce(model, 2)
     sample.sample_to_files(scarce, noises, inputs / "out", chunk_size=5, eta=0.0, seed=0, num_steps=1)
     assert scarce.sizes == [5, 2, 2, 1] and len(list((inputs / "out").iterdir())) == 5
-    with pytest.raises(sample.UserError, match="one image at a time"):
+    with pytest.raises(UserError, match="one image at a time"):
         sample.sample_to_files(Scarce(model, 0), noises, inputs / "none", chunk_size=4, eta=0.0, seed=0, num_steps=1)
 
 
@@ -140,8 +146,8 @@ BAD_NOISES = {
 @pytest.mark.parametrize("content", BAD_NOISES.values(), ids=BAD_NOISES.keys())
 def test_a_bad_noise_is_named(tmp_path, content):
     torch.save(content, tmp_path / "07.pt")
-    with pytest.raises(sample.UserError, match=r"07\.pt: "):
-        sample.read_noise(tmp_path / "07.pt")
+    with pytest.raises(UserError, match=r"07\.pt: "):
+        noise.read_noise(tmp_path / "07.pt")
 
 
 def test_bad_input_is_one_line_and_writes_nothing(script, inputs):

@@ -3,9 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from common.checkpoint import save_weights
+from common.checkpoint import save_weights, sha256
 from common.cli import UserError
-from common.download import sha256
 from p2_ddim import sweep
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
@@ -16,8 +15,16 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     torch.manual_seed(0)
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
     np.savez(tmp_path / "real.npz", images=np.random.RandomState(0).randint(0, 256, (9, 40, 36, 3), dtype=np.uint8))
-    command = [str(tmp_path / "w.pt"), "--data", f"{tmp_path / 'real.npz'}:0:8", "--count", "3", "--out", str(tmp_path / "steps.csv")]
-    monkeypatch.setattr("common.cli.has_bf16", lambda device: False)
+    command = [
+        str(tmp_path / "w.pt"),
+        "--data",
+        f"{tmp_path / 'real.npz'}:0:8",
+        "--count",
+        "3",
+        "--out",
+        str(tmp_path / "steps.csv"),
+    ]
+    monkeypatch.setattr("common.device.has_bf16", lambda device: False)
     assert sweep.main([*command, "--steps", "3", "6", "--precision", "bf16"]) == 0
     before = pd.read_csv(tmp_path / "steps.csv")
     assert before["steps"].tolist() == [3, 6] and set(before["precision"]) == {"float32"}
@@ -43,5 +50,7 @@ def test_rows_of_one_network_are_found(tmp_path):
 
 @pytest.mark.parametrize("steps", ["0", "1000"])
 def test_impossible_steps_are_reported(tmp_path, capsys, steps):
-    assert sweep.main([str(tmp_path / "w.pt"), "--data", "none", "--out", str(tmp_path / "s.csv"), "--steps", steps]) == 2
+    assert (
+        sweep.main([str(tmp_path / "w.pt"), "--data", "none", "--out", str(tmp_path / "s.csv"), "--steps", steps]) == 2
+    )
     assert "--steps" in capsys.readouterr().err

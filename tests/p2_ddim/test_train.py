@@ -3,11 +3,25 @@ import pytest
 import torch
 
 from common.diffusion import NoiseSchedule
-from p2_ddim import sample, train
+from p2_ddim import sampling, train
 from p2_ddim.unet import FaceUNetConfig, load_face_unet
-from tests.p2_ddim.test_unet import THIN
+from tests.helpers import THIN
 
-SMALL = ["--widths", "32", "64", "--attention-levels", "1", "--size", "32", "--batch-size", "4", "--steps", "2", "--time-channels", "32"]
+SMALL = [
+    "--widths",
+    "32",
+    "64",
+    "--attention-levels",
+    "1",
+    "--size",
+    "32",
+    "--batch-size",
+    "4",
+    "--steps",
+    "2",
+    "--time-channels",
+    "32",
+]
 
 
 @pytest.fixture
@@ -30,7 +44,9 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
     snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     weights = torch.clamp(5 / snr, max=1)
     assert weights[0] < 1e-3 and weights[-1] == 1
-    assert train.eps_loss(fresh, schedule, torch.randn(64, 3, 32, 32)).item() == pytest.approx(weights.mean().item(), abs=0.01)
+    assert train.eps_loss(fresh, schedule, torch.randn(64, 3, 32, 32)).item() == pytest.approx(
+        weights.mean().item(), abs=0.01
+    )
 
 
 def test_trained_weights_are_a_face_network_that_samples(faces):
@@ -39,7 +55,7 @@ def test_trained_weights_are_a_face_network_that_samples(faces):
     assert model.config.widths == (32, 64) and model.config.attention_levels == (1,)
     assert torch.equal(model.time[0].inv_freq, train.FaceUNet(model.config).time[0].inv_freq)  # not rounded to float16
     with torch.inference_mode():
-        assert sample.sample_faces(model, torch.randn(1, 3, 32, 32), num_steps=2).isfinite().all()
+        assert sampling.sample_faces(model, torch.randn(1, 3, 32, 32), num_steps=2).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +79,10 @@ def test_a_network_grows_by_a_finer_level_around_the_trained_ones():
     assert all(same(a, b) for a, b in zip(small.path("down")[1:], large.path("down")[4:], strict=True))
     assert all(same(a, b) for a, b in zip(small.path("up"), large.path("up")[: len(small.path("up"))], strict=True))
     assert all(same(a, b) for a, b in zip(small.path("mid"), large.path("mid"), strict=True))
-    assert all(same(a, b) for a, b in ((small.time, large.time), (small.out, large.out), (small.path("down")[0], large.path("down")[0])))
+    assert all(
+        same(a, b)
+        for a, b in ((small.time, large.time), (small.out, large.out), (small.path("down")[0], large.path("down")[0]))
+    )
     again = train.FaceUNet(small.config)
     train.start_from(again, small)
     assert same(small, again)

@@ -1,46 +1,29 @@
-import zlib
-
 import numpy as np
 import pytest
 import torch
 
 from common.checkpoint import save_weights
 from common.cli import UserError
-from p2_ddim.sample import sample_faces, to_picture
+from p2_ddim.sampling import for_inference, sample_faces, to_picture
 from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
-
-THIN = FaceUNetConfig(widths=(32, 32, 64, 64, 96, 96), time_channels=32, embedding=64)
-
-
-def filled(shapes):
-    """Tensors by the rule of the golden vector: a function of key and shape alone."""
-    state = {}
-    for key, shape in shapes.items():
-        n = np.random.RandomState(zlib.crc32(key.encode()) & 0xFFFFFFFF).standard_normal(shape).astype(np.float32)
-        if key == "time.0.inv_freq":
-            n = np.exp(-np.log(10_000) * np.arange(0, 2 * shape[0], 2) / (2 * shape[0])).astype(np.float32)
-        elif key.endswith("bias"):
-            n = 0.1 * n
-        elif len(shape) == 1:
-            n = 1 + 0.1 * n
-        else:
-            small = 0.1 if key.endswith(("conv2.weight", "attention.out.weight")) else 1.0
-            n = n / np.float32(np.sqrt(np.prod(shape[1:]))) * np.float32(small)
-        state[key] = torch.from_numpy(n)
-    return state
+from tests.helpers import GOLDEN, THIN, filled
 
 
 @pytest.fixture(scope="module")
-def golden(real_data, tmp_path_factory):
-    """The full-size network of the golden vector, through a file like the course's, and the vector."""
-    rows = [line.split("\t") for line in (real_data / "course" / "unet_pt_keys.tsv").read_text().splitlines()]
-    shapes = {row[0]: tuple(int(n) for n in row[1].strip("()").split(",") if n.strip()) for row in rows if row[1].startswith("(")}
+def golden(tmp_path_factory):
+    """The full-size network of the golden vector as hw2_2.sh runs it, and the vector."""
+    rows = [line.split("\t") for line in (GOLDEN / "unet_pt_keys.tsv").read_text().splitlines()]
+    shapes = {
+        row[0]: tuple(int(n) for n in row[1].strip("()").split(",") if n.strip())
+        for row in rows
+        if row[1].startswith("(")
+    }
     path = tmp_path_factory.mktemp("golden") / "UNet.pt"
     torch.save(filled(shapes), path)
-    model = load_face_unet(path)
+    model = for_inference(load_face_unet(path), torch.device("cpu"))
     path.unlink()
     assert len(shapes) == len(model.state_dict()) == 427
-    return model, np.load(real_data / "course" / "golden_face.npz")
+    return model, np.load(GOLDEN / "golden_face.npz")
 
 
 def test_the_keys_give_the_courses_config(golden):

@@ -2,10 +2,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.cli import has_bf16
+from common.device import has_bf16
 from p2_ddim import winograd
 
-needs_bf16 = pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="no bf16 here, and an emulation that rounds more")
+needs_bf16 = pytest.mark.skipif(
+    not has_bf16(torch.device("cpu")), reason="no bf16 here, and an emulation that rounds more"
+)
+
+
+def layer_of(in_channels, out_channels):
+    return winograd.WinogradConv2d(torch.nn.Conv2d(in_channels, out_channels, 3, padding=1))
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +23,7 @@ def small_layers_are_worth_it(monkeypatch):
 @pytest.mark.parametrize("channels, outputs, height, width", [(32, 48, 4, 8), (40, 32, 36, 20), (64, 32, 64, 128)])
 def test_the_result_is_torchs(channels, outputs, height, width):
     torch.manual_seed(0)
-    layer = winograd.WinogradConv2d(channels, outputs)
+    layer = layer_of(channels, outputs)
     x = torch.randn(2, channels, height, width)
     expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
     found = winograd.winograd_conv2d(x, winograd.transformed_filters(layer.weight), layer.bias.expand(2, -1))
@@ -32,10 +38,12 @@ def test_float64_tiles_are_exact():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), pytest.param(torch.bfloat16, 0.05, marks=needs_bf16)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-5), pytest.param(torch.bfloat16, 0.05, marks=needs_bf16)]
+)
 def test_norm_and_silu_before_and_sums_after(dtype, tolerance):
     torch.manual_seed(0)
-    layer, norm = winograd.WinogradConv2d(64, 32), torch.nn.GroupNorm(32, 64)
+    layer, norm = layer_of(64, 32), torch.nn.GroupNorm(32, 64)
     torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
     x, offset, residual = 3 + torch.randn(2, 64, 36, 48), torch.randn(2, 32), torch.randn(2, 32, 36, 48)
     expected = F.conv2d(F.silu(norm(x)), layer.weight, layer.bias, padding=1) + offset[:, :, None, None]
@@ -63,13 +71,13 @@ def test_a_constant_channel_is_normalised_as_torch_does():
 def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, fast):
     calls = []
     monkeypatch.setattr(winograd, "winograd_conv2d", lambda x, *rest: calls.append(x.shape) or x)
-    layer, x = winograd.WinogradConv2d(32, 32), torch.randn(1, 32, 32, 32)
+    layer, x = layer_of(32, 32), torch.randn(1, 32, 32, 32)
     if changed == "odd":
         x = torch.randn(1, 32, 34, 34)
     elif changed == "small":
         x = torch.randn(1, 32, 8, 8)
     elif changed == "narrow":
-        layer, x = winograd.WinogradConv2d(16, 32), torch.randn(1, 16, 32, 32)
+        layer, x = layer_of(16, 32), torch.randn(1, 16, 32, 32)
     elif changed == "float64":
         layer, x = layer.double(), x.double()
     with torch.set_grad_enabled(changed == "training"):
@@ -78,7 +86,7 @@ def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, f
 
 
 def test_no_extra_weights_are_stored():
-    layer = winograd.WinogradConv2d(32, 32)
+    layer = layer_of(32, 32)
     with torch.no_grad():
         layer(torch.randn(1, 32, 32, 32))
     assert set(layer.state_dict()) == {"weight", "bias"}
@@ -87,7 +95,7 @@ def test_no_extra_weights_are_stored():
 @torch.no_grad()
 @pytest.mark.parametrize("change", ["in place", "replaced"])
 def test_changed_weights_are_used(change):
-    layer, x = winograd.WinogradConv2d(32, 32), torch.randn(1, 32, 32, 32)
+    layer, x = layer_of(32, 32), torch.randn(1, 32, 32, 32)
     before = layer(x)
     if change == "in place":
         layer.weight.mul_(2)

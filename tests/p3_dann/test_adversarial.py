@@ -53,7 +53,9 @@ def test_dann_loss_is_the_sum_of_its_parts():
 
 def test_entropy_and_imbalance_of_known_predictions():
     uniform, sure = torch.zeros(10, 10), torch.eye(10) * 100
-    assert conditional_entropy(uniform) == pytest.approx(math.log(10)) and conditional_entropy(sure) == pytest.approx(0, abs=1e-6)
+    assert conditional_entropy(uniform) == pytest.approx(math.log(10)) and conditional_entropy(sure) == pytest.approx(
+        0, abs=1e-6
+    )
     assert class_imbalance(sure) == pytest.approx(0, abs=1e-6)
     assert class_imbalance(sure[:1].repeat(10, 1)) == pytest.approx(math.log(10), abs=1e-5)
 

@@ -50,7 +50,9 @@ def test_a_pasted_side_is_the_near_side_of_another_image():
     pasted = augment.random_neighbours(x, probability=1.0, widest=3, margin=4)[0, 0, 0]
     left = int((pasted[:14] != x[0, 0, 0, :14]).sum())
     right = int((pasted[14:] != x[0, 0, 0, 14:]).sum())
-    assert pasted[:left].tolist() == list(range(24 - left, 24)) and pasted[28 - right :].tolist() == list(range(4, 4 + right))
+    assert pasted[:left].tolist() == list(range(24 - left, 24)) and pasted[28 - right :].tolist() == list(
+        range(4, 4 + right)
+    )
 
 
 def test_views_keep_shape_and_differ():

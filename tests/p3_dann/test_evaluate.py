@@ -7,7 +7,7 @@ from p3_dann.network import Outputs
 
 
 class Brightness(torch.nn.Module):
-    """Classes by the mean of the image's absolute values, which inversion keeps and noise hardly moves; or at random."""
+    """Classes by the mean of the image's absolute values, which inversion keeps; or at random."""
 
     def __init__(self, guess: bool):
         super().__init__()

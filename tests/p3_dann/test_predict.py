@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from p3_dann import predict
+from p3_dann import inference
 from p3_dann.network import DigitNetwork, NetworkConfig
-from tests.conftest import assert_one_line_error
+from tests.helpers import assert_one_line_error
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_both_domains_are_recognised_in_any_folder_of_twenty(real_val):
     random = np.random.RandomState(0)
     for domain in ("svhn", "usps"):
         images = torch.from_numpy(real_val(domain)[0]).permute(0, 3, 1, 2)
-        found = [predict.recognise_domain(images[random.choice(len(images), 20, replace=False)]) for _ in range(100)]
+        found = [inference.recognise_domain(images[random.choice(len(images), 20, replace=False)]) for _ in range(100)]
         assert found == [domain] * 100
 
 
@@ -38,7 +38,9 @@ def test_a_row_for_every_image_sorted_by_name(script, digit_folder, tmp_path, we
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(tmp_path / "new" / "pred.csv")
     assert list(table.columns) == ["image_name", "label"] and table["label"].isin(range(10)).all()
-    assert table["image_name"].tolist() == sorted(p.name for p in folder.iterdir() if p.suffix != ".txt" and p.name[0] != ".")
+    assert table["image_name"].tolist() == sorted(
+        p.name for p in folder.iterdir() if p.suffix != ".txt" and p.name[0] != "."
+    )
 
 
 def test_a_damaged_image_is_reported_and_costs_no_other_row(script, digit_folder, tmp_path, weights):

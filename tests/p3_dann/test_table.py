@@ -4,7 +4,15 @@ import pytest
 
 from p3_dann import table
 
-RECIPE = {"mode": "dann", "target": "svhn", "lambda_max": 0.3, "entropy": 0.1, "balance": 0.1, "pseudo": 1.0, "steps": 20}
+RECIPE = {
+    "mode": "dann",
+    "target": "svhn",
+    "lambda_max": 0.3,
+    "entropy": 0.1,
+    "balance": 0.1,
+    "pseudo": 1.0,
+    "steps": 20,
+}
 ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
 
 

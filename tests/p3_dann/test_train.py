@@ -6,7 +6,21 @@ import torch
 
 from p3_dann import evaluate, train
 
-SMALL = ["--widths", "8", "8", "--steps", "4", "--ramp-steps", "4", "--log-every", "1", "--batch-size", "8", "--precision", "float32"]
+SMALL = [
+    "--widths",
+    "8",
+    "8",
+    "--steps",
+    "4",
+    "--ramp-steps",
+    "4",
+    "--log-every",
+    "1",
+    "--batch-size",
+    "8",
+    "--precision",
+    "float32",
+]
 
 
 @pytest.mark.parametrize("mode", ["dann", "source", "target"])

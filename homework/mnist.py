@@ -1,8 +1,9 @@
 """MNIST's training set as a file that training reads and as a folder of pictures, by torchvision's downloader.
 
-python3 -m common.mnist mnist.npz
-python3 -m common.mnist mnist.npz --pictures mnist      mnist/00001.png and so on, which pytorch_fid reads
+python3 -m homework.mnist mnist.npz
+python3 -m homework.mnist mnist.npz --pictures mnist      mnist/00001.png and so on, which pytorch_fid reads
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.cli import UserError, command
-from common.files import whole_file
+from common.files import atomic_write
 from common.images import write_png
 
 
@@ -28,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         digits = MNIST(str(arguments.download or arguments.out.parent), train=True, download=True)
     except (ImportError, OSError, RuntimeError) as error:  # torchvision has tried all its mirrors
         reason = str(error).splitlines()[0]
-        raise UserError(f"MNIST can't be downloaded ({reason}); a folder of its pictures will do for training, too") from None
-    with whole_file(arguments.out) as temporary, open(temporary, "wb") as file:
+        raise UserError(
+            f"MNIST can't be downloaded ({reason}); a folder of its pictures will do for training, too"
+        ) from None
+    with atomic_write(arguments.out) as temporary, open(temporary, "wb") as file:
         np.savez(file, images=digits.data.numpy(), labels=digits.targets.numpy())
     if arguments.pictures:
         for number, image in enumerate(tqdm(digits.data, unit="picture"), start=1):

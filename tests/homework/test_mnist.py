@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from common import mnist
 from common.digits import load_training_digits
+from homework import mnist
 
 
 def test_torchvisions_files_become_a_training_set(tmp_path):

@@ -1,17 +1,17 @@
 """Put trained weights among the released ones and note them in the manifest.
 
-python3 -m common.release runs/p1/weights.pt p1_mnistm.pt
+python3 -m homework.release runs/p1/weights.pt p1_mnistm.pt
 """
+
 import argparse
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.checkpoint import check_finite, load_weights
+from common.checkpoint import CHECKPOINTS, check_finite, load_weights, sha256
 from common.cli import UserError, command
-from common.download import CHECKPOINTS, sha256
-from common.files import whole_file
+from common.files import atomic_write
 
 LARGEST = 20_000_000  # bytes of one released file
 
@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if size > LARGEST:
         raise UserError(f"{arguments.weights}: {size} bytes; a released file has at most {LARGEST}")
     path, manifest = arguments.folder / arguments.name, arguments.folder / "manifest.json"
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         shutil.copyfile(arguments.weights, temporary)
     content = json.loads(manifest.read_text()) if manifest.exists() else {"files": {}}
     urls = content["files"].get(arguments.name, {}).get("urls", [])
     content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": urls}
-    with whole_file(manifest) as temporary:
+    with atomic_write(manifest) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     return 0
 

@@ -2,6 +2,7 @@
 
 Real input is hw2_data/ in the repository, or what HW2_REAL_DATA has; where it lacks, a stand-in is made and marked so.
 """
+
 import argparse
 import shutil
 import subprocess
@@ -16,15 +17,15 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from common.checkpoint import CHECKPOINTS
 from common.cli import UserError, command
 from common.diffusion import ddim_timesteps
-from common.download import CHECKPOINTS
-from common.files import REPOSITORY, real_data, whole_file
+from common.files import REPOSITORY, atomic_write, real_data
 from common.images import write_png
 from p1_cond_ddpm import judge
 from p2_ddim.evaluate import mean_squared_error
-from p2_ddim.noise import write_noises
-from p2_ddim.sample import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, read_noise, to_picture
+from p2_ddim.noise import read_noise, write_noises
+from p2_ddim.sampling import FIRST_TIMESTEP, NUM_STEPS, NUM_TIMESTEPS, to_picture
 from p2_ddim.unet import load_face_unet
 from p3_dann.evaluate import csv_accuracy
 
@@ -72,7 +73,7 @@ def digits(out: Path) -> Row:
 
 
 def faces(out: Path, data: Path | None) -> Row:
-    """Problem 2: mean squared error against the course's pictures, or of our own network against diffusers' scheduler."""
+    """Problem 2: mean squared error to the course's pictures, or of our own network to diffusers' scheduler."""
     face = data / "face" if data else None
     if face and (face / "UNet.pt").is_file():
         noises, reference, network, metric = face / "noise", face / "GT", face / "UNet.pt", "MSE, course's pictures"
@@ -92,7 +93,9 @@ def make_reference_faces(network: Path, noises: Path, pictures: Path) -> None:
 
     write_noises(noises, 10, 32)
     model = load_face_unet(network)
-    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=2e-2, clip_sample=True, set_alpha_to_one=False, steps_offset=FIRST_TIMESTEP)
+    scheduler = DDIMScheduler(
+        beta_start=1e-4, beta_end=2e-2, clip_sample=True, set_alpha_to_one=False, steps_offset=FIRST_TIMESTEP
+    )
     scheduler.set_timesteps(NUM_STEPS)
     assert scheduler.timesteps.tolist() == ddim_timesteps(NUM_TIMESTEPS, NUM_STEPS, offset=FIRST_TIMESTEP)
     for path in sorted(noises.iterdir()):
@@ -110,7 +113,13 @@ def domain(out: Path, data: Path, name: str, required: str) -> Row:
         (folder / image).symlink_to((source / "data" / image).resolve())
     seconds = timed("bash", REPOSITORY / "hw2_3.sh", folder, out / f"{name}.csv")
     correct, total = csv_accuracy(out / f"{name}.csv", source / "val.csv")
-    return Row(f"3 MNIST-M to {name.upper()}", f"accuracy, {total} val images", required, f"{100 * correct / total:.1f} %", seconds)
+    return Row(
+        f"3 MNIST-M to {name.upper()}",
+        f"accuracy, {total} val images",
+        required,
+        f"{100 * correct / total:.1f} %",
+        seconds,
+    )
 
 
 def domain_stand_in(out: Path) -> Row:
@@ -143,7 +152,9 @@ def print_table(rows: Sequence[Row]) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "demo", help="emptied first (default: runs/demo)")
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "runs" / "demo", help="emptied first (default: runs/demo)"
+    )
     parser.add_argument("--table", type=Path, help="write the table as a CSV, too")
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
@@ -162,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(domain_stand_in(out))
     print_table(rows)
     if arguments.table:
-        with whole_file(arguments.table) as temporary:
+        with atomic_write(arguments.table) as temporary:
             pd.DataFrame(rows).round({"seconds": 0}).astype({"seconds": int}).to_csv(temporary, index=False)
     return 0
 

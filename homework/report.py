@@ -1,11 +1,12 @@
 """The homework's report: a template's text with every table and figure filled in, as Markdown and as a PDF.
 
-python3 -m common.report      docs/report_template.md -> docs/report.md, docs/report.pdf
+python3 -m homework.report      docs/report_template.md -> docs/report.md, docs/report.pdf
 
-The template is Markdown: headings, paragraphs, tables and pictures, each a block between empty lines. ![caption](PATH "60 %")
-is a picture of that share of the page's width; {{PATH}} is a CSV as a table, {{PATH: a, b}} some of its columns. All paths are
-relative to the template. A picture of a checkpoint that has been replaced since is an error.
+The template is Markdown: headings, paragraphs, tables and pictures, each a block between empty lines. ![caption](PATH
+"60 %") is a picture of that share of the page's width; {{PATH}} is a CSV as a table, {{PATH: a, b}} some of its
+columns. All paths are relative to the template. A picture of a checkpoint that has been replaced since is an error.
 """
+
 import argparse
 import json
 import re
@@ -22,10 +23,10 @@ from matplotlib.image import AxesImage
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
+from common.checkpoint import CHECKPOINTS
 from common.cli import UserError, command
-from common.download import CHECKPOINTS
 from common.figures import check_fresh
-from common.files import whole_file
+from common.files import atomic_write
 
 TEMPLATE = CHECKPOINTS.parent / "docs" / "report_template.md"
 MOST_PAGES = 6
@@ -52,7 +53,10 @@ def csv_table(path: Path, columns: Sequence[str]) -> str:
 
 def filled(template: str, folder: Path) -> str:
     """The template with its CSVs as tables; every picture's checkpoints are compared with the released ones."""
-    released = {name: entry["sha256"] for name, entry in json.loads((CHECKPOINTS / "manifest.json").read_text())["files"].items()}
+    released = {
+        name: entry["sha256"]
+        for name, entry in json.loads((CHECKPOINTS / "manifest.json").read_text())["files"].items()
+    }
     for _, path, _ in PICTURE.findall(template):
         check_fresh(folder / path, released)
     return CSV.sub(lambda found: csv_table(folder / found[1].strip(), re.findall(r"[^,\s]+", found[2] or "")), template)
@@ -94,7 +98,15 @@ class Pages:
         self.figures.append(Figure(figsize=(WIDTH / 72, HEIGHT / 72)))
         self.y = HEIGHT - MARGIN
 
-    def lines(self, lines: Sequence[str], size: float, *, family: str = "sans-serif", weight: str = "normal", follow: float = 0) -> None:
+    def lines(
+        self,
+        lines: Sequence[str],
+        size: float,
+        *,
+        family: str = "sans-serif",
+        weight: str = "normal",
+        follow: float = 0,
+    ) -> None:
         """Text, with `follow` points of the next block on the same page."""
         for line in lines:
             self.room(size * LEADING + follow)
@@ -113,6 +125,7 @@ class Pages:
         self.y -= height
         axes = self.figures[-1].add_axes(((WIDTH - width) / 2 / WIDTH, self.y / HEIGHT, width / WIDTH, height / HEIGHT))
         axes.set_axis_off()
+        # not axes.imshow, a name that the homework forbids
         content = AxesImage(axes, extent=(0, 1, 0, 1), interpolation="none")
         content.set_data(pixels)
         axes.add_image(content)
@@ -159,10 +172,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = lay_out(markdown, folder)
     if len(figures) > MOST_PAGES:
         raise UserError(f"{arguments.template}: {len(figures)} pages, but the report may have {MOST_PAGES}; shorten it")
-    with whole_file((folder / name).with_suffix(".pdf")) as temporary, PdfPages(temporary, metadata={"CreationDate": None}) as pdf:
+    with (
+        atomic_write((folder / name).with_suffix(".pdf")) as temporary,
+        PdfPages(temporary, metadata={"CreationDate": None}) as pdf,
+    ):
         for figure in figures:
             pdf.savefig(figure)
-    with whole_file(folder / name) as temporary:
+    with atomic_write(folder / name) as temporary:
         temporary.write_text(markdown)
     return 0
 

@@ -5,17 +5,23 @@ import threading
 
 import pytest
 
-from common import download
+from homework import download
 
 CONTENT = bytes(range(256)) * 4000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the server's `faults` say what to do to each answer in turn: 'truncate', 'corrupt', 'ignore range'."""
+    """Serves CONTENT; the server's `faults` say what to do to each answer in turn: 'truncate', 'corrupt', 'ignore
+    range'.
+    """
 
     def do_GET(self):
         fault = self.server.faults.pop(0) if self.server.faults else ""
-        start = int(self.headers["Range"].split("=")[1].rstrip("-")) if "Range" in self.headers and fault != "ignore range" else 0
+        start = (
+            int(self.headers["Range"].split("=")[1].rstrip("-"))
+            if "Range" in self.headers and fault != "ignore range"
+            else 0
+        )
         self.server.starts.append(start)
         body = CONTENT[start:]
         if fault == "corrupt":
@@ -46,7 +52,9 @@ def folder(tmp_path, monkeypatch, server):
     return tmp_path
 
 
-@pytest.mark.parametrize("faults", ["", "truncate", "truncate, truncate", "corrupt", "truncate, ignore range", "truncate, corrupt"])
+@pytest.mark.parametrize(
+    "faults", ["", "truncate", "truncate, truncate", "corrupt", "truncate, ignore range", "truncate, corrupt"]
+)
 def test_a_bad_connection_still_gives_the_right_file(folder, server, faults):
     server.faults = faults.split(", ")
     assert download.main(["--folder", str(folder)]) == 0

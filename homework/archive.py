@@ -1,12 +1,13 @@
 """The archives that NTU CVPDL 2025's HW3 asks for: generated images, code, and the submission around them.
 
-python3 -m common.archive images FOLDER img_ID.zip            00001.png ... 10000.png, flat
-python3 -m common.archive code code_ID.zip                    src/, readme.md, requirements.txt
-python3 -m common.archive submission hw3_ID.zip FILE ...      the archives and the report, flat
-python3 -m common.archive check img_ID.zip                    says what is wrong with an archive of images
+python3 -m homework.archive images FOLDER img_ID.zip            00001.png ... 10000.png, flat
+python3 -m homework.archive code code_ID.zip                    src/, readme.md, requirements.txt
+python3 -m homework.archive submission hw3_ID.zip FILE ...      the archives and the report, flat
+python3 -m homework.archive check img_ID.zip                    says what is wrong with an archive of images
 
 The same files give the same bytes. An archive of images is checked before it is written.
 """
+
 import argparse
 import io
 import zipfile
@@ -17,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli import UserError, command
-from common.files import REPOSITORY, whole_file
+from common.files import REPOSITORY, atomic_write
 
 COUNT, SIZE = 10_000, (28, 28)
 SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
@@ -42,7 +43,7 @@ def some(names: Iterable[str]) -> str:
 
 def write_archive(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """A zip of (name, content), without dates, so that equal files give equal bytes."""
-    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in files:
             archive.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED)
 
@@ -72,7 +73,8 @@ def wrong_image(archive: zipfile.ZipFile, name: str) -> str | None:
         with Image.open(io.BytesIO(archive.read(name))) as image:
             image.load()
             if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
-                return f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}, but a PNG in RGB of 28 x 28 is wanted"
+                found = f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}"
+                return f"{found}, but a PNG in RGB of 28 x 28 is wanted"
     except Exception as error:  # decoders of damaged or encrypted files raise a dozen kinds
         return f"not a readable image ({error})"
     return None
@@ -85,7 +87,10 @@ def problems(path: Path) -> list[str]:
             names, known = archive.namelist(), set(image_names())
             found = list(wrong_names(names))
             pictures = [name for name in names if name.rsplit("/")[-1] in known]
-            bad = [(name, wrong_image(archive, name)) for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)]
+            bad = [
+                (name, wrong_image(archive, name))
+                for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)
+            ]
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable zip ({error})") from None
     found += [f"{name}: {what}" for name, what in bad if what][:NAMES_SHOWN]
@@ -100,11 +105,14 @@ def check(path: Path) -> None:
 
 
 def archive_images(folder: Path, path: Path) -> None:
-    """Zip a folder's 10,000 images; whatever else lies there stays out. Raises UserError where one is missing or wrong."""
+    """Zip a folder's 10,000 images; whatever else lies there stays out.
+
+    Raises UserError where one is missing or wrong.
+    """
     missing = [name for name in image_names() if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder}: missing files, {some(missing)}; python3 -m p1_cond_ddpm.sample writes them")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         write_archive(temporary, ((name, (folder / name).read_bytes()) for name in image_names()))
         if found := problems(temporary):
             raise UserError(f"{folder}: " + "; ".join(found))

@@ -1,4 +1,4 @@
-from common import demo
+from homework import demo
 
 
 def test_a_folder_of_other_files_is_not_emptied(tmp_path, capsys):

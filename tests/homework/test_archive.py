@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from common import archive
+from homework import archive
 
 
 def png(mode="RGB", size=(28, 28), kind="PNG"):
@@ -40,8 +40,14 @@ def test_a_folder_becomes_a_flat_archive_of_the_same_bytes(folder, tmp_path, cap
 
 
 CHANGES = {
-    "in a folder": (lambda files: {f"images/{name}": content for name, content in files.items()}, "must be flat, 5: images/00001.png"),
-    "from a Mac": (lambda files: {**files, "__MACOSX/._00001.png": b"", ".DS_Store": b""}, "a Mac adds, 2: .DS_Store, __MACOSX"),
+    "in a folder": (
+        lambda files: {f"images/{name}": content for name, content in files.items()},
+        "must be flat, 5: images/00001.png",
+    ),
+    "from a Mac": (
+        lambda files: {**files, "__MACOSX/._00001.png": b"", ".DS_Store": b""},
+        "a Mac adds, 2: .DS_Store, __MACOSX",
+    ),
     "missing": (lambda files: {k: v for k, v in files.items() if k != "00003.png"}, "missing files, 1: 00003.png"),
     "another name": (lambda files: {**files, "6.png": png()}, "other names than 00001.png to 10000.png, 1: 6.png"),
     "grey": (lambda files: {**files, "00002.png": png("L")}, "00002.png: PNG L 28 x 28"),
@@ -90,9 +96,13 @@ def test_a_submission_holds_code_images_and_report(folder, tmp_path, capsys):
     zipfile.ZipFile(code).extractall(tmp_path / "code")
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["readme.md", "requirements.txt", "src"]
     modules = re.findall(r"python3 -m ((?:common|p1_cond_ddpm)[.\w]+)", (tmp_path / "code" / "readme.md").read_text())
-    assert "p1_cond_ddpm.train" in modules and all((tmp_path / "code" / "src" / f"{m.replace('.', '/')}.py").is_file() for m in modules)
+    assert "p1_cond_ddpm.train" in modules and all(
+        (tmp_path / "code" / "src" / f"{m.replace('.', '/')}.py").is_file() for m in modules
+    )
     options = ["-m", "p1_cond_ddpm.sample", "--help"]
-    assert subprocess.run([sys.executable, *options], cwd=tmp_path / "code" / "src", capture_output=True).returncode == 0
+    assert (
+        subprocess.run([sys.executable, *options], cwd=tmp_path / "code" / "src", capture_output=True).returncode == 0
+    )
     assert archive.main(["submission", str(tmp_path / "twice.zip"), str(report), str(report)]) == 2
     assert "two files of one name" in capsys.readouterr().err
     images.write_bytes(code.read_bytes())

@@ -6,8 +6,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common import figures, report
-from common.download import sha256
+from common import figures
+from common.checkpoint import sha256
+from homework import report
 
 TEMPLATE = """# A report
 
@@ -26,7 +27,9 @@ def written(tmp_path, monkeypatch):
     manifest = {"files": {"weights.pt": {"sha256": sha256(tmp_path / "weights.pt")}}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(report, "CHECKPOINTS", tmp_path)
-    figures.save_picture(torch.zeros(3, 20, 30, dtype=torch.uint8), tmp_path / "picture.png", [tmp_path / "weights.pt"], enlarged=2)
+    figures.save_picture(
+        torch.zeros(3, 20, 30, dtype=torch.uint8), tmp_path / "picture.png", [tmp_path / "weights.pt"], enlarged=2
+    )
     pd.DataFrame({"a": [1.50, 2.0], "b": ["x", "y"]}).to_csv(tmp_path / "table.csv", index=False)
     (tmp_path / "report_template.md").write_text(TEMPLATE.replace("{words}", "many " * 40))
     return tmp_path

@@ -1,13 +1,13 @@
 """Verify the released checkpoints and download what is missing or damaged.
 
-python3 -m common.download      (hw2_download.sh)
+python3 -m homework.download      (hw2_download.sh)
 
 checkpoints/manifest.json lists every file with its sha256, size and URL (https, file, or gdrive:ID); the environment
 variable HW2_MIRROR names a base URL to try first. A file of the right sha256 is kept and needs no network; a partial
 download is resumed; only verified files take their place.
 """
+
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -17,21 +17,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.checkpoint import BLOCK, CHECKPOINTS, sha256
 from common.cli import UserError, command
-from common.files import REPOSITORY
 
-CHECKPOINTS = REPOSITORY / "checkpoints"
 ATTEMPTS = 3
-BLOCK = 1 << 18
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def transfer(url: str, part: Path, size: int) -> None:
@@ -74,13 +63,17 @@ def fetch(path: Path, urls: Sequence[str], *, digest: str, size: int) -> None:
                 os.replace(part, path)
                 return
             problem = f"{url}: {got} of {size} bytes" if got != size else f"{url}: the sha256 is not the manifest's"
-    raise UserError(f"{path.name}: {problem}; try again, restore it with git checkout, or set HW2_MIRROR to a base URL that has it")
+    raise UserError(
+        f"{path.name}: {problem}; try again, restore it with git checkout, or set HW2_MIRROR to a base URL that has it"
+    )
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where manifest.json is (default: checkpoints/)")
+    parser.add_argument(
+        "--folder", type=Path, default=CHECKPOINTS, help="where manifest.json is (default: checkpoints/)"
+    )
     folder = parser.parse_args(argv).folder
     try:
         manifest = json.loads((folder / "manifest.json").read_text())["files"]

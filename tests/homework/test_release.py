@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from common import download, release
 from common.checkpoint import save_weights
 from common.cli import UserError
+from homework import download, release
 
 
 def test_a_release_is_what_the_download_verifies(tmp_path):

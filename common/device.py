@@ -1,0 +1,47 @@
+"""Where and how precisely networks compute."""
+
+import functools
+import os
+import re
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from common.cli import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' is CUDA where there is one, under torchrun this process's, else the CPU; anything else is torch's name of
+    a device.
+
+    cuDNN is kept to deterministic algorithms.
+    """
+    torch.backends.cudnn.deterministic = True
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu, cuda or cuda:N") from None
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Run networks in `usable_precision`."""
+    return (
+        torch.autocast(device.type, torch.bfloat16) if usable_precision(device, precision) == "bf16" else nullcontext()
+    )
+
+
+def usable_precision(device: torch.device, asked: str) -> str:
+    """ "bf16" where that is asked for and the device computes in it, else "float32"."""
+    return "bf16" if asked == "bf16" and has_bf16(device) else "float32"
+
+
+@functools.cache
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 itself; elsewhere it is an error or an emulation slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", cpuinfo.read_text()) is not None

@@ -1,0 +1,41 @@
+"""Digits of target-domain images, from Python.
+
+from p3_dann import load_classifier, predict
+labels = predict(load_classifier("svhn"), images)  # (N, 3, 28, 28) uint8 -> (N,) int64
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common.checkpoint import CHECKPOINTS, load_network
+from p3_dann.network import DigitNetwork, NetworkConfig, prepare
+
+
+def load_classifier(which: str | Path) -> DigitNetwork:
+    """The released network of a domain, "svhn" or "usps", or that of a weight file, on the CPU.
+
+    Raises UserError for anything else.
+    """
+    path = CHECKPOINTS / f"p3_{which}.pt" if which in ("svhn", "usps") else Path(which)
+    return load_network(path, DigitNetwork, NetworkConfig)
+
+
+def recognise_domain(images: Tensor) -> str:
+    """'usps' where most of the images (N, 3, 28, 28) uint8 are grey with much black, as scanned ink is; else 'svhn'."""
+    x = images.float()
+    spread = (x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2))  # 0 in grey images; above 4 in 99 % of SVHN's
+    black = (x.mean(dim=1) < 16).float().mean(dim=(1, 2))  # share of pixels; at least 0.17 in USPS
+    return "usps" if ((spread < 4) & (black > 0.12)).float().mean() > 0.5 else "svhn"
+
+
+@torch.inference_mode()
+def predict(model: DigitNetwork, images: Tensor, *, batch_size: int = 64) -> Tensor:
+    """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images.
+
+    Small batches are faster on a CPU: memory of larger feature maps goes back to the system after every layer.
+    """
+    device = next(model.parameters()).device
+    parts = [model(prepare(batch.to(device))).logits.argmax(dim=1).cpu() for batch in images.split(batch_size)]
+    return torch.cat(parts)

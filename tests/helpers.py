@@ -1,0 +1,48 @@
+"""What several test modules share."""
+
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from p1_cond_ddpm.unet import UNetConfig
+from p2_ddim.unet import FaceUNetConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+SMALL = UNetConfig(widths=(16, 32), blocks=1, middle_blocks=1, embedding=32)
+THIN = FaceUNetConfig(widths=(32, 32, 64, 64, 96, 96), time_channels=32, embedding=64)
+
+
+def randomised(model):
+    """The model with every parameter random: zero-initialised branches would hide what they do."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def filled(shapes):
+    """Tensors by the rule of the golden vector: a function of key and shape alone."""
+    state = {}
+    for key, shape in shapes.items():
+        n = np.random.RandomState(zlib.crc32(key.encode()) & 0xFFFFFFFF).standard_normal(shape).astype(np.float32)
+        if key == "time.0.inv_freq":
+            n = np.exp(-np.log(10_000) * np.arange(0, 2 * shape[0], 2) / (2 * shape[0])).astype(np.float32)
+        elif key.endswith("bias"):
+            n = 0.1 * n
+        elif len(shape) == 1:
+            n = 1 + 0.1 * n
+        else:
+            small = 0.1 if key.endswith(("conv2.weight", "attention.out.weight")) else 1.0
+            n = n / np.float32(np.sqrt(np.prod(shape[1:]))) * np.float32(small)
+        state[key] = torch.from_numpy(n)
+    return state
+
+
+def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit code 2 and a last line on stderr that says `error:` and all the words, no traceback."""
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 2, result.stderr
+    assert last.startswith("error: ") and "Traceback" not in result.stderr
+    assert all(word in last for word in words), last
