@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bash test.sh [--current] [PYTEST ARGUMENTS]      make the environment once, then lint, check types and run the tests
+# bash test.sh [--current] [PYTEST ARGUMENTS]      make the environment once, then lint, check imports and types, run the tests
 #   --current   on a current torch instead of the graded versions
 #   -m slow     the released checkpoints on real data (minutes), instead of the quick tests
 # HW2_VENV=FOLDER runs them in an environment of your own.
@@ -16,5 +16,7 @@ use_environment "$kind"
 export HW2_REAL_DATA=${HW2_REAL_DATA:-$(cd "$here/.." && pwd)/shared}
 cd "$here"
 "$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 "$PYTHON" -m mypy
 exec "$PYTHON" -m pytest -m "not slow" "$@"
