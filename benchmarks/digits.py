@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     @torch.inference_mode()
     def our_samples() -> None:
-        run(ddim(guided(ours, schedule, labels, scale=1.0, null_label=10), x, schedule, ddim_timesteps(1000, STEPS)))
+        denoise = guided(ours, labels, scale=1.0, null_label=10)
+        run(ddim(denoise, x, schedule, ddim_timesteps(1000, STEPS), prediction="v"))
 
     @torch.inference_mode()
     def their_samples() -> None:

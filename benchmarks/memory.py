@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 
 from common.cli import command
 from p2_ddim.sample import GPU_CHUNK
-from p2_ddim.sampling import denoiser, for_inference, sample_faces
+from p2_ddim.sampling import for_inference, sample_faces
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
 BLOCK = 512  # bytes; CUDA's allocator rounds up to a multiple
@@ -61,7 +61,7 @@ def sampling_peak(config: FaceUNetConfig, images: int, *, size: int = 256) -> in
     with LivingTensors(device) as tensors:
         with device:
             network, x_T = FaceUNet(config), torch.empty(images, 3, size, size)
-        sample_faces(denoiser(for_inference(network, device)), x_T, num_steps=2)
+        sample_faces(for_inference(network, device), x_T, num_steps=2)
     return tensors.peak
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.rng import RandnLike
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, H, W), t (B,) int64) -> eps (B, C, H, W)
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, H, W), t (B,) int64) -> eps or v (B, C, H, W)
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,16 @@ def stratified_timesteps(count: int, num_timesteps: int) -> Tensor:
 
 
 def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> list[int]:
-    """`num_steps` evenly spaced timesteps, from large to small: offset + k (num_timesteps // num_steps).
+    """`num_steps` evenly spaced timesteps, from large to small: offset + k num_timesteps / num_steps, rounded down.
 
     Raises:
         ValueError: num_steps is not in 1..num_timesteps, or the offset leads out of 0..num_timesteps-1.
+
+    Source: Song et al. 2021 (DDIM), appendix D.2 (linear selection).
     """
     if not 1 <= num_steps <= num_timesteps:
         raise ValueError(f"{num_steps} steps of {num_timesteps} timesteps: give 1 to {num_timesteps}")
-    stride = num_timesteps // num_steps
-    timesteps = [offset + stride * k for k in reversed(range(num_steps))]
+    timesteps = [offset + k * num_timesteps // num_steps for k in reversed(range(num_steps))]
     if timesteps[-1] < 0 or timesteps[0] >= num_timesteps:
         raise ValueError(f"offset {offset}: timesteps {timesteps[-1]} to {timesteps[0]} leave 0 to {num_timesteps - 1}")
     return timesteps
@@ -99,7 +100,7 @@ def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1
 
 
 class Step(NamedTuple):
-    """One step of a sampler: at timestep t the denoiser's estimate of x_0, and x at the next, smaller noise level."""
+    """One step of a sampler: at timestep t the estimate of x_0, and x at the next, smaller noise level."""
 
     t: int
     x: Tensor
@@ -114,11 +115,16 @@ def _levels(
     return zip(timesteps, abars[:-1], abars[1:])
 
 
-def _estimate(denoise: Denoiser, x: Tensor, t: int, abar: float, clip_x_0: bool) -> tuple[Tensor, Tensor]:
-    """The predicted eps and, from it, x_0."""
-    eps = denoise(x, torch.full((len(x),), t, device=x.device))
-    x_0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
-    return eps, x_0.clamp(-1, 1) if clip_x_0 else x_0
+def _estimate(denoise: Denoiser, x: Tensor, t: int, abar: float, prediction: str) -> tuple[Tensor, Tensor]:
+    """(eps, x_0) from a network's eps, or from its v without the cancellation that eps brings where abar is small.
+
+    Source: Salimans & Ho 2022, appendix D, for v.
+    """
+    signal, sigma = math.sqrt(abar), math.sqrt(1 - abar)
+    output = denoise(x, torch.full((len(x),), t, device=x.device)).to(x.dtype)  # from networks in bf16, too
+    if prediction == "v":
+        return signal * output + sigma * x, signal * x - sigma * output
+    return output, (x - sigma * output) / signal
 
 
 def ddim(
@@ -127,23 +133,30 @@ def ddim(
     schedule: NoiseSchedule,
     timesteps: Sequence[int],
     *,
+    prediction: str = "eps",
     eta: float = 0.0,
     clip_x_0: bool = False,
+    use_clipped_model_output: bool = False,
     final_alpha_cumprod: float = 1.0,
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """Yield every step from x_T (B, C, H, W) down to x_0, the last step's x.
 
     eta = 0 is deterministic DDIM; eta = 1 over all T timesteps is DDPM's ancestral sampling. clip_x_0 clamps the
-    estimate of x_0 to [-1, 1] and keeps the predicted eps as it is. With eta = 0 the timesteps may also rise, which
-    turns images into their noises (give final_alpha_cumprod the last level). Coefficients are computed in float64,
-    tensors keep x_T's dtype.
+    estimate of x_0 to [-1, 1]. The direction to x_t is then eps computed anew from it with use_clipped_model_output,
+    else the predicted eps, which no longer belongs to that x_0 (the homework's convention). With eta = 0 the timesteps
+    may also rise, which turns images into their noises (give final_alpha_cumprod the last level). `prediction` says
+    whether the network gives "eps" or "v". Coefficients are computed in float64, tensors keep x_T's dtype.
 
-    Source: Song et al. 2021 (DDIM), equations 12 and 16.
+    Sources: Song et al. 2021 (DDIM), equations 12 and 16; Ho et al. 2020, their released code, for DDPM with clipping.
     """
     x = x_T
     for t, abar, abar_prev in _levels(schedule, timesteps, final_alpha_cumprod):
-        eps, x_0 = _estimate(denoise, x, t, abar, clip_x_0)
+        eps, x_0 = _estimate(denoise, x, t, abar, prediction)
+        if clip_x_0:
+            x_0 = x_0.clamp(-1, 1)
+            if use_clipped_model_output:
+                eps = (x - math.sqrt(abar) * x_0) / math.sqrt(1 - abar)
         sigma = eta * math.sqrt((1 - abar_prev) / (1 - abar) * max(1 - abar / abar_prev, 0.0))
         x = math.sqrt(abar_prev) * x_0 + math.sqrt(max(1 - abar_prev - sigma**2, 0.0)) * eps
         if sigma > 0:
@@ -157,11 +170,11 @@ def dpm_solver_pp_2m(
     schedule: NoiseSchedule,
     timesteps: Sequence[int],
     *,
+    prediction: str = "eps",
     clip_x_0: bool = False,
     final_alpha_cumprod: float = 1.0,
 ) -> Iterator[Step]:
-    """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eta = 0 but of second order in the step
-    size.
+    """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eta = 0 but of second order in the step.
 
     Each step extrapolates the estimate of x_0 from the last two; the first step and one that ends without noise, where
     the log signal-to-noise ratio is infinite, are DDIM's.
@@ -170,7 +183,9 @@ def dpm_solver_pp_2m(
     """
     x, x_0_before, h_before = x_T, None, 0.0
     for t, abar, abar_prev in _levels(schedule, timesteps, final_alpha_cumprod):
-        _, x_0 = _estimate(denoise, x, t, abar, clip_x_0)
+        _, x_0 = _estimate(denoise, x, t, abar, prediction)
+        if clip_x_0:
+            x_0 = x_0.clamp(-1, 1)
         signal, sigma, sigma_before = math.sqrt(abar_prev), math.sqrt(1 - abar_prev), math.sqrt(1 - abar)
         decay = sigma * math.sqrt(abar) / (signal * sigma_before)  # exp(-h)
         h = -math.log(decay) if decay > 0 else math.inf

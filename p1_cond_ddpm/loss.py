@@ -1,4 +1,4 @@
-"""v-prediction: the training loss, and the network as a noise predictor."""
+"""v-prediction: the training loss, and guidance."""
 
 from typing import Any
 
@@ -27,34 +27,23 @@ def v_loss(
 
 
 def guided(
-    model: Any,
-    schedule: NoiseSchedule,
-    labels: Tensor,
-    *,
-    scale: float,
-    null_label: int,
-    interval: tuple[int, int] | None = None,
+    model: Any, labels: Tensor, *, scale: float, null_label: int, interval: tuple[int, int] | None = None
 ) -> Denoiser:
-    """The noise predictor of a v-network under classifier-free guidance: eps_u + scale (eps_c - eps_u); scale 1 = off.
+    """The v predictor of a v-network under classifier-free guidance: v_u + scale (v_c - v_u); scale 1 = off.
 
-    Both branches go through the network as one batch. labels (B,) int64; where all are null_label, the branches are
-    one. Where an interval of timesteps (first, last) is given, guidance is off outside it, which keeps variety and
-    saves the second branch; the batch's t must then be equal.
+    For one x_t this is guidance of eps, which is linear in v. Both branches go through the network as one batch. labels
+    (B,) int64; where all are null_label, the branches are one. Where an interval of timesteps (first, last) is given,
+    guidance is off outside it, which keeps variety and saves the second branch; the batch's t must then be equal.
 
-    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; eps from v by Salimans & Ho 2022, appendix D; the
-    interval, Kynkäänniemi et al. 2024.
+    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024.
     """
-
     off = scale == 1 or bool((labels == null_label).all())
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         if off or (interval and not interval[0] <= t[0] <= interval[1]):
-            v = model(x_t, t, labels)
-        else:
-            both = torch.cat([labels, torch.full_like(labels, null_label)])
-            conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-            v = unconditional + scale * (conditional - unconditional)
-        signal, sigma = schedule.signal_and_noise(t, x_t)
-        return signal * v + sigma * x_t
+            return model(x_t, t, labels)
+        both = torch.cat([labels, torch.full_like(labels, null_label)])
+        conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+        return unconditional + scale * (conditional - unconditional)
 
     return denoise

@@ -66,15 +66,22 @@ def sampler_steps(
     model: UNet, labels: Tensor, x_T: Tensor, randn_like: RandnLike, options: SampleOptions
 ) -> Iterator[Step]:
     """Every step of the chosen sampler from x_T (B, C, H, W), for labels (B,) int64; num_classes means no label."""
-    schedule, null_label = model.config.noise_schedule(), model.config.num_classes
-    denoise = guided(
-        model, schedule, labels, scale=options.guidance_scale, null_label=null_label, interval=options.guidance_interval
-    )
-    timesteps = options.timesteps(len(schedule))
+    schedule, timesteps = model.config.noise_schedule(), options.timesteps(model.config.num_timesteps)
+    null_label, interval = model.config.num_classes, options.guidance_interval
+    denoise = guided(model, labels, scale=options.guidance_scale, null_label=null_label, interval=interval)
     if options.sampler == "dpm":
-        return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, clip_x_0=True)
-    eta = 1.0 if options.sampler == "ddpm" else 0.0
-    return ddim(denoise, x_T, schedule, timesteps, eta=eta, clip_x_0=True, randn_like=randn_like)
+        return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, prediction="v", clip_x_0=True)
+    return ddim(
+        denoise,
+        x_T,
+        schedule,
+        timesteps,
+        prediction="v",
+        eta=1.0 if options.sampler == "ddpm" else 0.0,
+        clip_x_0=True,
+        use_clipped_model_output=True,
+        randn_like=randn_like,
+    )
 
 
 def starting_noise(model: UNet, seeds: Sequence[int], device: torch.device) -> tuple[Tensor, RandnLike]:

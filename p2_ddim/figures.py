@@ -73,8 +73,14 @@ def draw_interpolation(denoise: Denoiser, z_0: Tensor, z_1: Tensor) -> Figure:
 
 
 def draw_steps(denoise: Denoiser, x_T: Tensor, sweep: pd.DataFrame) -> Figure:
-    """The same noises after few and many steps; beside them what `p2_ddim.sweep` measured, where it isn't empty."""
-    results = [to_pictures(sample_faces(denoise, x_T, num_steps=steps)) for steps in (*STEPS, MOST_STEPS)]
+    """The same noises after few and many steps; beside them what `p2_ddim.sweep` measured, where it isn't empty.
+
+    In the course's convention, which keeps eps where x_0 was clipped.
+    """
+    results = [
+        to_pictures(sample_faces(denoise, x_T, num_steps=steps, use_clipped_model_output=False))
+        for steps in (*STEPS, MOST_STEPS)
+    ]
     curves = {"distance": f"distance to {MOST_STEPS} steps, grey levels", "fid768": "FID-768"}
     curves = {name: label for name, label in curves.items() if name in sweep}
     figure = Figure(figsize=(1.5 * len(x_T) + 1 + 3.5 * len(curves), 1.3 * len(results)), dpi=110, layout="constrained")

@@ -23,7 +23,6 @@ from p2_ddim.noise import read_noise
 from p2_ddim.sampling import (
     NUM_STEPS,
     NUM_TIMESTEPS,
-    denoiser,
     for_inference,
     sample_faces,
     step_noise_seeds,
@@ -63,9 +62,10 @@ def sample_to_files(
     eta: float = 0.0,
     seed: int = 0,
     num_steps: int = NUM_STEPS,
+    use_clipped_model_output: bool = False,
 ) -> None:
     """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
-    device, denoise = next(model.parameters()).device, denoiser(model)
+    device = next(model.parameters()).device
     seeds = dict(zip(noises, step_noise_seeds(len(noises), seed=seed)))
     left = dict(noises)
     with tqdm(total=len(noises) * num_steps, unit="step", desc="DDIM") as bar:
@@ -75,7 +75,13 @@ def sample_to_files(
             before, x_0 = bar.n, None
             try:
                 x_0 = sample_faces(
-                    denoise, x_T, num_steps=num_steps, eta=eta, seeds=[seeds[n] for n in chunk], on_step=bar.update
+                    model,
+                    x_T,
+                    num_steps=num_steps,
+                    eta=eta,
+                    use_clipped_model_output=use_clipped_model_output,
+                    seeds=[seeds[name] for name in chunk],
+                    on_step=bar.update,
                 )
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -101,6 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
     parser.add_argument("--eta", type=float, default=0.0, help="0 deterministic DDIM, 1 as random as DDPM (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="for eta > 0")
+    parser.add_argument(
+        "--use-clipped-model-output",
+        action="store_true",
+        help="compute eps anew where x_0 was clipped, as DDIM should; without it the course's pixels",
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "bf16"),
@@ -128,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
     chunk_size = default if arguments.chunk_size is None else arguments.chunk_size
     check_range("--chunk-size", chunk_size, 1)
-    how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps")}
+    how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps", "use_clipped_model_output")}
     sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
     print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)
     return 0

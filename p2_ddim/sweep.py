@@ -26,7 +26,7 @@ from common.device import choose_device, usable_precision
 from common.fid import features, quality, read_set
 from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
-from p2_ddim.sampling import NUM_TIMESTEPS, denoiser, for_inference, rmse, sample_faces, to_pictures
+from p2_ddim.sampling import NUM_TIMESTEPS, for_inference, rmse, sample_faces, to_pictures
 from p2_ddim.unet import FaceUNet, load_face_unet
 
 STEPS = (10, 20, 50, 100, 250)
@@ -36,22 +36,23 @@ COMPARED = 16  # faces, as that takes long
 
 def sample_in_batches(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
     """Faces of noises (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
-    device, denoise = next(model.parameters()).device, denoiser(model)
+    device = next(model.parameters()).device
     with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
         batches = [
-            sample_faces(denoise, batch.to(device), num_steps=steps, on_step=bar.update)
+            sample_faces(model, batch.to(device), num_steps=steps, on_step=bar.update)
             for batch in noises.split(batch_size)
         ]
     return to_pictures(torch.cat(batches))
 
 
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
-    """A CSV's rows of one network, by steps, in bf16 before float32 where both are there.
+    """A CSV's rows of one network with eps kept where x_0 was clipped, by steps, in bf16 before float32.
 
     Raises UserError where it has none.
     """
-    table = read_measurements(path, ["steps", "precision"])
-    rows = table[table["weights"] == weights_id(unet_pt)].sort_values(["steps", "precision"]).drop_duplicates("steps")
+    table = read_measurements(path, ["steps", "precision", "use_clipped_model_output"])
+    rows = table[(table["weights"] == weights_id(unet_pt)) & ~table["use_clipped_model_output"]]
+    rows = rows.sort_values(["steps", "precision"]).drop_duplicates("steps")
     if rows.empty:
         raise UserError(f"{path}: no row of {unet_pt}; measure it with p2_ddim.sweep")
     return rows
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given: dict[str, Any] = {
         "weights": weights_id(arguments.unet_pt),
         "precision": precision,
+        "use_clipped_model_output": True,
         "data": Path(arguments.data).name,
     }
     given |= {"size": arguments.size, "seed": arguments.seed, "faces": len(noises)}

@@ -67,8 +67,10 @@ def test_timesteps_fill_every_part_of_the_range_once():
 def test_timesteps_are_evenly_spaced_and_fall(num_timesteps, data):
     num_steps = data.draw(st.integers(1, num_timesteps))
     timesteps = ddim_timesteps(num_timesteps, num_steps)
-    assert len(timesteps) == num_steps and timesteps[-1] == 0 and timesteps[0] < num_timesteps
-    assert {a - b for a, b in zip(timesteps, timesteps[1:])} <= {num_timesteps // num_steps}
+    assert len(set(timesteps)) == num_steps and timesteps[-1] == 0
+    assert num_timesteps > timesteps[0] >= num_timesteps - math.ceil(num_timesteps / num_steps)
+    gaps = {a - b for a, b in zip(timesteps, timesteps[1:])}
+    assert gaps <= {num_timesteps // num_steps, num_timesteps // num_steps + 1}
 
 
 @given(st.integers(1, 1000))
@@ -96,8 +98,9 @@ def test_impossible_timesteps_are_refused(steps, offset):
             trailing_timesteps(1000, steps)
 
 
-@pytest.mark.parametrize("eta, clip", [(0.0, False), (0.0, True), (0.7, True)])
-def test_ddim_agrees_with_diffusers(eta, clip):
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("clip, recompute", [(False, False), (True, False), (True, True)])
+def test_ddim_agrees_with_diffusers(eta, clip, recompute):
     schedule = NoiseSchedule.linear()
     oracle = DDIMScheduler(
         beta_start=1e-4, beta_end=2e-2, beta_schedule="linear", clip_sample=clip, set_alpha_to_one=False, steps_offset=1
@@ -109,15 +112,85 @@ def test_ddim_agrees_with_diffusers(eta, clip):
     assert timesteps == oracle.timesteps.tolist()
     noise = per_sample_noise([1, 2])
     final = schedule.alphas_cumprod[0].item()
-    ours = run(
-        ddim(denoise, x, schedule, timesteps, eta=eta, clip_x_0=clip, final_alpha_cumprod=final, randn_like=noise)
-    ).x
+    options = {"eta": eta, "clip_x_0": clip, "use_clipped_model_output": recompute, "final_alpha_cumprod": final}
+    ours = run(ddim(denoise, x, schedule, timesteps, **options, randn_like=noise)).x
     noise = per_sample_noise([1, 2])
     theirs = x
     for t in oracle.timesteps:
         eps = denoise(theirs, t.repeat(2))
-        theirs = oracle.step(eps, t, theirs, eta=eta, variance_noise=noise(theirs) if eta else None).prev_sample
+        how = {"eta": eta, "use_clipped_model_output": recompute, "variance_noise": noise(theirs) if eta else None}
+        theirs = oracle.step(eps, t, theirs, **how).prev_sample
     assert torch.allclose(ours, theirs, atol=2e-4)
+
+
+def dummy_sample_and_model():
+    """The deterministic sample and model of diffusers' own scheduler tests."""
+    sample = (torch.arange(768) / 768).reshape(3, 8, 8, 4).permute(3, 0, 1, 2)
+    return sample, lambda x, t: x * (t / (t + 1))[:, None, None, None]
+
+
+@pytest.mark.parametrize(
+    "beta_start, abar_0_last, expected",
+    [(1e-4, False, 172.0067), (0.01, False, 149.8295), (0.01, True, 149.0784)],
+)
+def test_ddim_reaches_the_figures_of_diffusers_own_tests(beta_start, abar_0_last, expected):
+    x_T, denoise = dummy_sample_and_model()
+    schedule = NoiseSchedule.linear(1000, beta_start, 0.02)
+    final = schedule.alphas_cumprod[0].item() if abar_0_last else 1.0
+    timesteps = ddim_timesteps(1000, 10)
+    x = run(ddim(denoise, x_T, schedule, timesteps, clip_x_0=True, final_alpha_cumprod=final)).x
+    assert x.abs().sum().item() == pytest.approx(expected, abs=1e-2)
+
+
+def test_ddpm_reaches_the_figure_of_diffusers_own_test():
+    x_T, denoise = dummy_sample_and_model()
+    noise = torch.Generator().manual_seed(0)
+    randn_like = lambda x: torch.randn(x.shape, generator=noise)
+    options = {"eta": 1.0, "clip_x_0": True, "use_clipped_model_output": True, "randn_like": randn_like}
+    x = run(ddim(denoise, x_T, NoiseSchedule.linear(), ddim_timesteps(1000, 1000), **options)).x
+    assert x.abs().sum().item() == pytest.approx(258.9606, abs=1e-2)
+
+
+def test_dpm_solver_reaches_the_figure_of_diffusers_own_test():
+    x_T, denoise = dummy_sample_and_model()
+    schedule = NoiseSchedule.linear()
+    final = schedule.alphas_cumprod[0].item()
+    timesteps = [round(999 * k / 10) for k in range(10, 0, -1)]
+    x = run(dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, final_alpha_cumprod=final)).x
+    assert x.abs().mean().item() == pytest.approx(0.3301, abs=1e-3)
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m])
+def test_v_and_eps_of_one_denoiser_give_the_same_samples(sampler):
+    """In float64; in float32, x_0 from eps loses its digits at t = 999, where x_0 from v keeps them."""
+    schedule, point = NoiseSchedule.cosine(), torch.randn(1, 3, 4, 4, generator=generator(3)).double()
+    denoise = two_point_denoiser(schedule, point)
+
+    def as_v(x, t):
+        signal, sigma = schedule.signal_and_noise(t, x)
+        x_0 = (x - sigma * denoise(x, t)) / signal
+        return signal * denoise(x, t) - sigma * x_0
+
+    x_T, timesteps = torch.randn(4, 3, 4, 4, generator=generator(4)).double(), trailing_timesteps(1000, 10)
+    networks = {"eps": denoise, "v": as_v}
+    steps = [list(sampler(model, x_T, schedule, timesteps, prediction=kind)) for kind, model in networks.items()]
+    for a, b in zip(*steps):
+        assert torch.allclose(a.x, b.x, atol=1e-6) and torch.allclose(a.x_0, b.x_0, atol=1e-6)
+    first = next(iter(sampler(lambda x, t: -point.float().expand_as(x), x_T.float(), schedule, [999], prediction="v")))
+    assert torch.allclose(first.x_0, point.float().expand_as(first.x_0), atol=1e-3)
+
+
+def test_the_clipped_estimate_rules_the_next_step_only_where_asked():
+    schedule, x_T = NoiseSchedule.linear(), torch.full((1, 1, 1, 1), 3.0).double()
+    denoise = lambda x, t: torch.zeros_like(x)  # x_0 = x / signal, far beyond 1
+    kept, recomputed = (
+        next(iter(ddim(denoise, x_T, schedule, [999, 499], clip_x_0=True, use_clipped_model_output=flag)))
+        for flag in (False, True)
+    )
+    signal, sigma = schedule.alphas_cumprod.sqrt(), (1 - schedule.alphas_cumprod).sqrt()
+    assert kept.x_0 == recomputed.x_0 == 1 and kept.x.item() == pytest.approx(signal[499].item())
+    eps = (3 - signal[999]) / sigma[999]
+    assert recomputed.x.item() == pytest.approx((signal[499] + sigma[499] * eps).item())
 
 
 @pytest.mark.parametrize("z", [0.0, 1.0], ids=["mean", "one standard deviation"])

@@ -25,7 +25,8 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
     digest = sha256(tmp_path / "w.pt")[:8]
     (tmp_path / "steps.csv").write_text(
-        f"weights,precision,steps,distance,fid768\n{digest},bf16,1,9,0.5\n{digest},bf16,2,3,0.4\n"
+        f"weights,precision,use_clipped_model_output,steps,distance,fid768\n"
+        f"{digest},bf16,False,1,9,0.5\n{digest},bf16,False,2,3,0.4\n"
     )
     arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
     for source in (["--noise-dir", str(tmp_path / "noise")], ["--sweep", str(tmp_path / "steps.csv")]):

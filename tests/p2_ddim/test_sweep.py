@@ -38,8 +38,9 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
 def test_rows_of_one_network_are_found(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"w")
     ours = sha256(tmp_path / "w.pt")[:8]
-    rows = [(ours, 9, "float32"), ("00000000", 5, "bf16"), (ours, 3, "float32"), (ours, 3, "bf16")]
-    table = pd.DataFrame(rows, columns=["weights", "steps", "precision"])
+    rows = [(ours, 9, "float32", False), ("00000000", 5, "bf16", False), (ours, 3, "float32", False)]
+    rows += [(ours, 3, "bf16", False), (ours, 4, "bf16", True)]
+    table = pd.DataFrame(rows, columns=["weights", "steps", "precision", "use_clipped_model_output"])
     table.to_csv(tmp_path / "steps.csv", index=False)
     measured = sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")
     assert measured["steps"].tolist() == [3, 9] and measured["precision"].tolist() == ["bf16", "float32"]
