@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -5,9 +7,28 @@ from common import fid
 from common.cli import UserError
 
 
-def test_distance_of_two_gaussians_is_its_closed_form(real_data, monkeypatch):
+class Colours:
+    """Stands in for Inception: the means and deviations of three colours."""
+
+    def __call__(self, images):
+        scaled = images.astype(np.float32) / 255
+        return np.concatenate([scaled.mean(axis=(1, 2)), scaled.std(axis=(1, 2))], axis=1)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    calls = []
+
+    def inception():
+        calls.append(1)
+        return Colours()
+
+    monkeypatch.setattr(fid, "fid768", lambda: types.SimpleNamespace(Inception=inception))
+    return calls
+
+
+def test_distance_of_two_gaussians_is_its_closed_form():
     """Dowson & Landau 1982; for commuting covariances |m1 - m2|^2 + sum (sqrt(v1) - sqrt(v2))^2."""
-    monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
     random = np.random.RandomState(0)
     white = random.randn(500, 6)
     white -= white.mean(0)
@@ -17,14 +38,61 @@ def test_distance_of_two_gaussians_is_its_closed_form(real_data, monkeypatch):
     assert fid.frechet_distance(white * np.sqrt(v1) + m1, white * np.sqrt(v2) + m2) == pytest.approx(expected)
 
 
-def test_features_are_kept_for_the_same_images(real_data, monkeypatch, tmp_path):
+def test_distance_is_that_of_a_matrix_root_where_covariances_do_not_commute(real_data, monkeypatch):
     monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
-    images = np.random.RandomState(0).randint(0, 256, (3, 28, 28, 3), dtype=np.uint8)
+    random = np.random.RandomState(1)
+    a, b = random.randn(300, 5) @ random.randn(5, 5), random.randn(200, 5) @ random.randn(5, 5) + 1
+    moments = [(f.mean(0), np.cov(f, rowvar=False)) for f in (a, b)]
+    assert fid.frechet_distance(a, b) == pytest.approx(fid.fid768().frechet(*moments[0], *moments[1]))
+    assert fid.frechet_distance(a, b) == pytest.approx(fid.frechet_distance(b, a))
+
+
+def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (45, 28, 28, 3), dtype=np.uint8)
     found = fid.features(images, tmp_path)
     (stored,) = tmp_path.iterdir()
+    assert np.array_equal(found, Colours()(images)) and len(stand_in) == 1  # three batches, in order
     np.save(stored, found + 1)
-    assert found.shape == (3, 768) and np.array_equal(fid.features(images, tmp_path), found + 1)
-    assert np.allclose(fid.features(images[:2], tmp_path), found[:2], atol=1e-4)
+    assert np.array_equal(fid.features(images, tmp_path), found + 1) and len(stand_in) == 1
+    assert np.array_equal(fid.features(images[:44], tmp_path), found[:44]) and len(stand_in) == 2
+    assert np.allclose(fid.features(images.reshape(45, 56, 14, 3), tmp_path), found, atol=1e-6) and len(stand_in) == 3
+    assert np.array_equal(fid.features(images), found) and len([*tmp_path.iterdir()]) == 3
+
+
+def test_real_features_have_768_numbers(real_data, monkeypatch):
+    monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
+    images = np.random.RandomState(0).randint(0, 256, (3, 28, 28, 3), dtype=np.uint8)
+    found = fid.features(images)
+    assert found.shape == (3, 768) and np.allclose(fid.features(images[:2]), found[:2], atol=1e-4)
+
+
+def test_quality_is_of_the_images_against_the_reference(stand_in):
+    random = np.random.RandomState(0)
+    images, real = (random.randint(low, 256, (60, 28, 28, 3), dtype=np.uint8) for low in (0, 40))
+    reference = Colours()(real)
+    found, ours = fid.quality(images, reference), Colours()(images)
+    assert found["fid768"] == fid.frechet_distance(ours, reference) > 0
+    assert (found["density"], found["coverage"]) == fid.density_and_coverage(ours, reference)
+
+
+def test_distance_of_a_set_to_itself_is_zero_and_grows_with_what_is_moved():
+    features = np.random.RandomState(2).randn(100, 8)
+    assert fid.frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+    assert fid.frechet_distance(features, features + 2) == pytest.approx(8 * 4)
+    assert fid.frechet_distance(features, 3 * (features - features.mean(0)) + features.mean(0)) == pytest.approx(
+        4 * np.trace(np.cov(features, rowvar=False))
+    )
+
+
+def test_density_counts_spheres_by_their_definition():
+    """Naeem et al. 2020, equations 3 and 4, spelled out."""
+    random = np.random.RandomState(3)
+    real, ours = random.randn(30, 3).astype(np.float32), random.randn(20, 3).astype(np.float32)
+    between = np.linalg.norm(real[:, None] - real[None], axis=2)
+    radii = np.sort(between, axis=1)[:, 2]  # itself, the nearest, the second nearest
+    near = np.linalg.norm(real[:, None] - ours[None], axis=2) < radii[:, None]
+    density, coverage = fid.density_and_coverage(ours, real, neighbours=2)
+    assert density == pytest.approx(near.sum() / (2 * 20)) and coverage == pytest.approx(near.any(axis=1).mean())
 
 
 def test_density_and_coverage_see_missing_and_crowded_modes():
@@ -44,12 +112,16 @@ def test_too_few_real_images_are_reported():
         fid.density_and_coverage(np.zeros((9, 4), np.float32), np.zeros((5, 4), np.float32))
 
 
-def test_two_sets_are_compared_on_the_command_line(real_data, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
+def test_two_sets_are_compared_on_the_command_line(stand_in, tmp_path, capsys):
     np.savez(tmp_path / "a.npz", images=np.random.RandomState(0).randint(0, 256, (14, 28, 28, 3), dtype=np.uint8))
     a = str(tmp_path / "a.npz")
     assert fid.main([f"{a}:0:7", f"{a}:7:14", "--cache", str(tmp_path / "kept")]) == 0
-    assert "7 images against 7: FID-768" in capsys.readouterr().out and len(list((tmp_path / "kept").iterdir())) == 2
+    line = capsys.readouterr().out
+    assert line.startswith("7 images against 7: FID-768 ") and len(list((tmp_path / "kept").iterdir())) == 2
+    assert fid.main([f"{a}:0:7", f"{a}:7:14", "--size", "14"]) == 0 and capsys.readouterr().out != line
+    assert fid.main([f"{a}:0:7", f"{a}:7:14", "--size", "7"]) == 2 and "--size 7" in capsys.readouterr().err
+    assert fid.read_set(f"{a}:3:5", None).shape == (2, 28, 28, 3) and fid.read_set(a, 8).shape == (14, 8, 8, 3)
+    assert np.array_equal(fid.read_set(f"{a}:3:5", None), fid.read_set(a, None)[3:5])
     for bad, words in ((f"{a}:7:15", "a part that is there"), (str(tmp_path / "no"), "no such")):
         assert fid.main([bad, a]) == 2
         assert words in capsys.readouterr().err

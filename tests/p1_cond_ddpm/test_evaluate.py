@@ -1,6 +1,11 @@
+import pytest
 import torch
 
+from common.checkpoint import save_weights
+from p1_cond_ddpm import evaluate, sample
 from p1_cond_ddpm.evaluate import nearest_distance
+from p1_cond_ddpm.unet import UNet
+from tests.helpers import SMALL, randomised
 
 
 def test_nearest_distance_is_the_root_mean_square_to_the_closest():
@@ -12,3 +17,23 @@ def test_nearest_distance_is_the_root_mean_square_to_the_closest():
     distance = nearest_distance(images, training, batch_size=2)
     assert distance[0] == 0
     assert torch.allclose(distance.double(), every.amin(1), atol=1e-4)
+
+
+def test_seeds_are_sampled_and_averaged(tmp_path, capsys):
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
+    options = ["--weights", str(tmp_path / "w.pt"), "--per-digit", "1", "--num-steps", "2", "--precision", "float32"]
+    assert evaluate.main(["--seeds", "3", "4", *options]) == 0
+    out = capsys.readouterr().out
+    accuracies = []
+    for seed in ("3", "4"):
+        assert sample.main([str(tmp_path / seed), "--seed", seed, *options]) == 0
+        assert evaluate.main([str(tmp_path / seed)]) == 0
+        accuracies.append(float(capsys.readouterr().out.splitlines()[0].removeprefix("own judge's accuracy ")))
+        assert f"seed {seed}: own judge {accuracies[-1]:.4f}" in out
+    assert f"own judge: mean of 2 seeds {sum(accuracies) / 2:.4f}, worst {min(accuracies):.4f}" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["folder", "--seeds", "0"]])
+def test_either_a_folder_or_seeds(arguments, capsys):
+    assert evaluate.main(arguments) == 2
+    assert "either a folder of digits or --seeds" in capsys.readouterr().err

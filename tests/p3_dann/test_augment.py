@@ -59,3 +59,45 @@ def test_views_keep_shape_and_differ():
     x = batch()
     for view in (augment.weak, augment.strong):
         assert view(x).shape == x.shape and view(x).isfinite().all() and not torch.equal(view(x), view(x))
+
+
+def test_a_strong_view_changes_more_than_a_weak_one():
+    x = batch(64)
+    weak, strong = ((view(x) - x).square().mean() for view in (augment.weak, augment.strong))
+    polarity = (augment.strong(torch.ones(64, 3, 28, 28)).mean((1, 2, 3)) < 0).sum()
+    assert strong > 1.3 * weak and 16 < polarity < 48
+    assert augment.weak(torch.ones(64, 3, 28, 28)).min() > 0.999  # neither polarity, colour nor noise
+
+
+def test_views_compute_in_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert augment.weak(batch()).dtype == augment.strong(batch()).dtype == torch.float32
+
+
+def test_rotation_zoom_and_shear_stay_within_their_bounds():
+    """A bar through the middle shows the angle; the share of a disc that is left shows the zoom."""
+    bar = torch.zeros(300, 1, 29, 29)
+    bar[:, :, 14, :] = 1
+    turned = augment.random_affine(bar, degrees=30, scale=0, shear=0, shift=0)[:, 0]
+    heights = (turned[:, :, 24] * torch.arange(29.0)).sum(1) / turned[:, :, 24].sum(1) - 14
+    angles = torch.atan(heights / 10) * 180 / torch.pi
+    assert 27 < angles.max() <= 31 and -31 <= angles.min() < -27
+    disc = ((torch.arange(29) - 14)[:, None] ** 2 + (torch.arange(29) - 14) ** 2 < 49).float().expand(300, 1, 29, 29)
+    area = augment.random_affine(disc, degrees=0, scale=0.2, shear=0, shift=0).sum((1, 2, 3)) / disc[0].sum()
+    assert 1.3 < area.max() < 1 / 0.8**2 + 0.05 and 1 / 1.2**2 - 0.05 < area.min() < 0.8
+    column = torch.zeros(300, 1, 29, 29)
+    column[:, :, :, 14] = 1
+    sheared = augment.random_affine(column, degrees=0, scale=0, shear=0.3, shift=0)[:, 0]
+    offsets = (sheared[:, 24] * torch.arange(29.0)).sum(1) / sheared[:, 24].sum(1) - 14
+    assert 2.7 < offsets.max() <= 3.1 and -3.1 <= offsets.min() < -2.7
+
+
+def test_noise_has_a_strength_of_its_own_per_image():
+    strengths = (augment.random_noise(torch.zeros(200, 3, 28, 28), largest=0.15)).flatten(1).std(dim=1)
+    assert strengths.max() < 0.16 and strengths.min() < 0.01 and 0.06 < strengths.mean() < 0.09
+
+
+def test_a_quarter_of_the_images_turn_grey():
+    mixed = augment.random_colour(batch(400), strength=0.2)
+    grey = ((mixed - mixed.mean(dim=1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-5).float().mean()
+    assert 0.17 < grey < 0.33

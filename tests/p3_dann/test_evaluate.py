@@ -27,6 +27,14 @@ def test_agreement_tells_a_stable_network_from_one_that_guesses(guess, least, mo
     assert guess or found[0] == found[1]
 
 
+def test_agreement_compares_the_image_with_its_strong_view(monkeypatch):
+    monkeypatch.setattr(evaluate.augment, "strong", lambda x: x.flip(0))
+    levels = torch.tensor([128] * 3 + [255], dtype=torch.uint8)  # the strong view swaps the first and the last
+    images = levels[:, None, None, None].expand(-1, 3, 28, 28)
+    assert evaluate.agreement(Brightness(guess=False), images) == 0.5
+    assert evaluate.agreement(Brightness(guess=False), images, batch_size=1) == 1.0
+
+
 def test_accuracy_matches_names_not_rows(tmp_path, capsys):
     (tmp_path / "pred.csv").write_text("image_name,label\nb.png,2\na.png,1\nc.png,9\n")
     (tmp_path / "truth.csv").write_text("image_name,label\na.png,1\nb.png,3\n")
