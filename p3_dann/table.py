@@ -24,7 +24,7 @@ from common.files import atomic_write
 SOURCE, DANN, SELF_TRAINING, TARGET = ROWS = (
     "trained on source",
     "adaptation (DANN)",
-    "DANN with self-training",
+    "DANN with self-training (released)",
     "trained on target",
 )
 COLUMNS = {"svhn": "MNIST-M → SVHN", "usps": "MNIST-M → USPS"}

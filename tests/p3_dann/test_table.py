@@ -42,8 +42,8 @@ def test_table_averages_over_seeds_alone(make_run, capsys):
     assert capsys.readouterr().out.splitlines()[2:] == [
         "| trained on source | 30.0 | 80.0 |",
         "| adaptation (DANN) | 50.0 | – |",
-        "| DANN with self-training | 70.0 ± 14.1 (2 seeds) | – |",
-        "| DANN with self-training, steps 60 | 90.0 | – |",
+        "| DANN with self-training (released) | 70.0 ± 14.1 (2 seeds) | – |",
+        "| DANN with self-training (released), steps 60 | 90.0 | – |",
         "| trained on target | – | – |",
     ]
 
