@@ -45,7 +45,7 @@ def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
     for name, value in state_dict.items():
         if not value.isfinite().all():
             raise UserError(
-                f"{path}: {name} is not finite; these weights are of no use, train again with a lower --learning-rate"
+                f"{path}: {name} is not finite, or too large for float16; train again with a lower --learning-rate"
             )
 
 

@@ -1,12 +1,16 @@
 """What every command shares: errors as one line with exit code 2, and what signals do."""
 
 import functools
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
+
+PATIENCE = 3.0  # seconds after a first signal in which others say no more
 
 
 class Main(Protocol):
@@ -18,7 +22,7 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """SIGINT or SIGTERM ended the work in good order; the message says what is kept.
+    """SIGINT or SIGTERM ended the work in good order; the message says what is kept, or is empty.
 
     Ends a command with exit code 128 + signal.
     """
@@ -30,11 +34,14 @@ class Stopped(Exception):
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
-    """Yield a list to which the first SIGINT or SIGTERM is appended instead of its usual effect; a second one has that
-    again.
+    """Yield a list to which SIGINT and SIGTERM are appended instead of their usual effect.
+
+    One that comes more than PATIENCE seconds after the first has its usual effect. Sooner, it is an echo: torchrun
+    forwards a Ctrl-C that its workers have already got.
     """
     noted: list[int] = []
     handlers = {}
+    first = 0.0
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -43,8 +50,13 @@ def signals_noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
     def note(number: int, frame: object) -> None:
+        nonlocal first
+        if noted and time.monotonic() - first > PATIENCE:
+            restore()
+            os.kill(os.getpid(), number)
+            return
+        first = first or time.monotonic()
         noted.append(number)
-        restore()
 
     for number, handler in handlers.items():
         if handler != signal.SIG_IGN:
@@ -65,7 +77,8 @@ def command(main: Main) -> Main:
         try:
             return main(argv)
         except Stopped as stopped:
-            print(f"stopped: {stopped}", file=sys.stderr)
+            if str(stopped):
+                print(f"stopped: {stopped}", file=sys.stderr)
             return 128 + stopped.signal_number
         except KeyboardInterrupt:
             print("stopped: interrupted before the end", file=sys.stderr)

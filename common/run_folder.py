@@ -1,10 +1,10 @@
-"""A run folder: what a training was asked (options.json), what it reported (metrics.jsonl) and where it goes on
-(state.pt).
+"""A run folder: what a training was asked (options.json), said (metrics.jsonl) and where it goes on (state.pt).
 
 before_cooldown.pt is the state before the learning rate began to fall. From there a run can be made longer.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,51 +24,59 @@ class RunFolder:
         self.options, self.metrics = path / "options.json", path / "metrics.jsonl"
         self.state, self.before_cooldown = path / "state.pt", path / "before_cooldown.pt"
 
-    def resume(self, settings: Settings, steps_before_cooldown: Callable[[int], int]) -> State | None:
+    def resume(self, settings: Settings, constant_steps: Callable[[int], int]) -> State | None:
         """The state to go on from, or None where the folder is new.
 
-        The settings must be those of the folder, except that settings["fit"]["steps"] may change: then the state is one
-        of before the cooldown, both of the old number of steps and of the new one (`steps_before_cooldown`).
+        The settings must be those of the folder, but settings["fit"]["steps"] may change. The state is then one of the
+        steps whose learning rate is the same for both lengths: the first `constant_steps(length)` of each.
 
         Raises:
-            UserError: other settings, or no state from which the new number of steps can be reached.
+            UserError: other settings, a damaged folder, or no state from which the new number of steps can be reached.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.state.exists():
+            if self.writes:
+                self.before_cooldown.unlink(missing_ok=True)
             self._write(self.options, json.dumps(settings, indent=1) + "\n")
             self._write(self.metrics, "")
             return None
-        saved = json.loads(self.options.read_text())
+        saved = read_settings(self.options)
         if different := differences(saved, settings):
             words = "; ".join(different)
-            raise UserError(
-                f"{self.path}: holds a run with other options ({words}); give the same, or another --run-dir"
-            )
+            raise UserError(f"{self.path}: a run with other options: {words}. Give the same ones or another --run-dir")
         if saved["fit"]["steps"] == settings["fit"]["steps"]:
-            state = load_tensors(self.state)
+            state = self._load(self.state)
         else:
-            state = self._change_steps(saved, settings, steps_before_cooldown)
-        lines = self.metrics.read_text().splitlines(keepends=True)[: state["step"] // settings["fit"]["log_every"]]
-        self._write(
-            self.metrics, "".join(lines)
-        )  # without the lines after the state, the last of which may be half a line
+            state = self._change_steps(saved, settings, constant_steps)
+        lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
+        kept = lines[: state["step"] // settings["fit"]["log_every"]]  # the last one may be half a line
+        self._write(self.metrics, "".join(kept))
         return state
 
-    def _change_steps(self, saved: Settings, settings: Settings, steps_before_cooldown: Callable[[int], int]) -> State:
+    def _change_steps(self, saved: Settings, settings: Settings, constant_steps: Callable[[int], int]) -> State:
         old, new = saved["fit"]["steps"], settings["fit"]["steps"]
-        usable = min(steps_before_cooldown(old), steps_before_cooldown(new))
-        states = [load_tensors(path) for path in (self.state, self.before_cooldown) if path.exists()]
-        found = [state for state in states if state["step"] <= usable]
-        if not found:
-            kept = ", ".join(str(state["step"]) for state in states)
-            raise UserError(
-                f"{self.path}: a run of {old} steps that can't become one of {new}: its states are of step {kept}, "
-                f"and the learning rate falls from step {usable}; give --steps {old}, or another --run-dir"
-            )
-        if self.writes:  # in this order: whenever it is interrupted, options and state fit together
-            save_tensors(self.state, found[0])
-        self._write(self.options, json.dumps(settings, indent=1) + "\n")
-        return found[0]
+        usable, found = min(constant_steps(old), constant_steps(new)), []
+        for path in (self.state, self.before_cooldown):
+            if not path.exists():
+                continue
+            state = self._load(path)
+            if state["step"] <= usable:
+                if self.writes:  # in this order: whenever it is interrupted, options and state fit together
+                    save_tensors(self.state, state)
+                self._write(self.options, json.dumps(settings, indent=1) + "\n")
+                return state
+            found.append(str(state["step"]))
+        raise UserError(
+            f"{self.path}: this run of {old} steps can't become one of {new}. It has the states after step "
+            f"{' and '.join(found)}, and one after step {usable} or earlier is needed. "
+            f"Give --steps {old} or another --run-dir"
+        )
+
+    def _load(self, path: Path) -> State:
+        state = load_tensors(path)
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise UserError(f"{path}: not the state of a training; give another --run-dir")
+        return state
 
     def save(self, state: State, *, before_cooldown: bool) -> None:
         """Write the state, and keep it apart where it is the last one before the learning rate falls."""
@@ -78,9 +86,11 @@ class RunFolder:
             save_tensors(self.state, state)
 
     def log(self, line: Mapping[str, float]) -> None:
+        """Append a line of metrics; what is not finite becomes null."""
         if self.writes:
+            valid = {name: value if math.isfinite(value) else None for name, value in line.items()}
             with open(self.metrics, "a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(valid) + "\n")
 
     def _write(self, path: Path, text: str) -> None:
         if self.writes:
@@ -88,13 +98,36 @@ class RunFolder:
                 temporary.write_text(text)
 
 
+def read_settings(path: Path) -> dict[str, dict[str, Any]]:
+    """The settings of a run. Raises UserError where the file is missing or damaged."""
+    try:
+        settings = json.loads(path.read_text())
+        steps = settings["fit"]["steps"]
+        if not isinstance(steps, int) or not all(isinstance(section, dict) for section in settings.values()):
+            raise ValueError("not the options of a training")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not readable as a run's options ({error}); give another --run-dir") from None
+    return settings
+
+
 def differences(saved: Settings, settings: Settings) -> list[str]:
-    """In words, which settings differ but for the number of steps: "--seed 0 there, 1 here"."""
+    """In words, which settings differ but for the number of steps: "--seed 0 there, --seed 1 here"."""
     words = []
     for section in sorted({*saved, *settings}):
         there, here = saved.get(section, {}), settings.get(section, {})
         for name in sorted({*there, *here} - ({"steps"} if section == "fit" else set())):
             if there.get(name) != here.get(name):
-                option = "data" if section == "data" else "--" + name.replace("_", "-")
-                words.append(f"{option} {there.get(name, 'unknown')} there, {here.get(name, 'unknown')} here")
+                words.append(f"{as_typed(name, there.get(name))} there, {as_typed(name, here.get(name))} here")
     return words
+
+
+def as_typed(name: str, value: Any) -> str:
+    """An option as the command line has it; a data set by its fingerprint."""
+    if name == "fingerprint":
+        return f"data {value}"
+    flag = name.replace("_", "-")
+    if value is None:
+        return f"no --{flag}"
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {' '.join(map(str, value)) if isinstance(value, list) else str(value)[:16]}"

@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class FitOptions:
     optimizer: str = option(
         "adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw")
     )
-    learning_rate: float = option(1e-3, "peak learning rate", smallest=0)
+    learning_rate: float = option(1e-3, "peak learning rate", smallest=0, largest=1e6)
     warmup: int = option(200, "steps of linear warm-up", smallest=0)
     cooldown: float = option(
         0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0", smallest=0, largest=1
@@ -85,7 +85,7 @@ def learning_rate_factor(step: int, options: FitOptions) -> float:
     return min(1.0, up, down)
 
 
-def steps_before_cooldown(options: FitOptions) -> int:
+def constant_steps(options: FitOptions) -> int:
     """After how many steps the learning rate begins to fall; until then it doesn't depend on `options.steps`."""
     return options.steps - cooldown_steps(options) + 1
 
@@ -180,9 +180,9 @@ def fit(
     }
     folder = RunFolder(run, writes=is_main_process())
     state = folder.resume(
-        {"fit": to_json(options), **(settings or {})}, lambda n: steps_before_cooldown(replace(options, steps=n))
+        {"fit": to_json(options), **(settings or {})}, lambda n: constant_steps(replace(options, steps=n))
     )
-    start, sums = _restore(state, parts, device)
+    start, sums = _restore(state, parts, run, device)
     _report_start(run, start, options.steps)
     saved = start
     trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
@@ -221,9 +221,10 @@ def fit(
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + metric
             done = step + 1
             logs, stops = done % options.log_every == 0, _agreed(signals, device, world)
-            saves = done % options.save_every == 0 or done in (steps_before_cooldown(options), options.steps) or stops
+            saves = done % options.save_every == 0 or done in (constant_steps(options), options.steps) or stops
             if logs or saves:
-                _check_finite(start + int(finite), done, options, run, saved)
+                weights = [*module.parameters(), *ema.parameters()] if saves else []
+                _check_finite(start + int(finite), weights, done=done, saved=saved, options=options, run=run)
             if logs:
                 means = {name: round(float(total) / options.log_every, 6) for name, total in sums.items()}
                 bar.set_postfix(loss=f"{means['loss']:.4f}")
@@ -231,38 +232,43 @@ def fit(
                 sums = {}
             if saves:
                 state = {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}}
-                folder.save(state, before_cooldown=done == steps_before_cooldown(options))
+                folder.save(state, before_cooldown=done == constant_steps(options))
                 saved = done
-            if stops:
-                bar.close()
-                raise Stopped(
-                    stops, f"{run}: saved after step {done} of {options.steps}; the same command goes on from there"
-                )
-            if saves and folder.writes:
+            if saves and folder.writes and not stops:
                 on_save(ema.module)
                 clock = time.perf_counter()
+            stops = stops or (_agreed(signals, device, world) if done == options.steps else 0)
+            if stops:
+                bar.close()
+                if world > 1:
+                    dist.barrier()  # torchrun ends all processes as soon as one has left
+                said = f"{run}: saved after step {done} of {options.steps}; the same command goes on from there"
+                raise Stopped(stops, said if folder.writes else "")
     if world > 1:
         dist.barrier()  # nobody leaves while the first process still writes
         dist.destroy_process_group()
     return ema.module
 
 
-def _restore(state: State | None, parts: dict[str, Any], device: torch.device) -> tuple[int, dict[str, Tensor]]:
+def _restore(
+    state: State | None, parts: dict[str, Any], run: Path, device: torch.device
+) -> tuple[int, dict[str, Tensor]]:
     """Load a state into the parts; return the steps done and the metrics summed since the last line."""
     if state is None:
         return 0, {}
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["step"], {name: total.to(device) for name, total in state["sums"].items()}
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return state["step"], {name: total.to(device) for name, total in state["sums"].items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{run}: a state of another version or network ({reason}); give another --run-dir") from None
 
 
 def _report_start(run: Path, start: int, steps: int) -> None:
     if start and is_main_process():
-        print(
-            f"{run}: "
-            + (f"goes on after step {start} of {steps}" if start < steps else f"finished, all {steps} steps"),
-            file=sys.stderr,
-        )
+        finished = f"finished, all {steps} steps; nothing is left to train"
+        print(f"{run}: " + (f"goes on after step {start} of {steps}" if start < steps else finished), file=sys.stderr)
 
 
 def _agreed(signals: list[int], device: torch.device, world: int) -> int:
@@ -275,15 +281,13 @@ def _agreed(signals: list[int], device: torch.device, world: int) -> int:
     return number
 
 
-def _check_finite(first_bad: int, done: int, options: FitOptions, run: Path, saved: int) -> None:
-    if first_bad < done:
-        rate = options.learning_rate * learning_rate_factor(first_bad, options)
-        raise UserError(
-            f"{run}: loss or gradient of step {first_bad + 1} is not finite, at learning rate {rate:.3g}; "
-            + (
-                f"the state after step {saved} is kept; give another --run-dir and"
-                if saved
-                else "no state was saved yet; give"
-            )
-            + " a lower --learning-rate"
-        )
+def _check_finite(
+    good_steps: int, weights: Iterable[Tensor], *, done: int, saved: int, options: FitOptions, run: Path
+) -> None:
+    """Raise UserError unless loss and gradient of all `done` steps, and the weights, are finite."""
+    if good_steps == done and all(bool(weight.isfinite().all()) for weight in weights):
+        return
+    what = f"loss or gradient of step {good_steps + 1}" if good_steps < done else f"a weight after step {done}"
+    rate = options.learning_rate * learning_rate_factor(min(good_steps, done - 1), options)
+    kept = f"the state after step {saved} is kept; give another --run-dir and" if saved else "no state was saved; give"
+    raise UserError(f"{run}: {what} is not finite, at learning rate {rate:.3g}; {kept} a lower --learning-rate")

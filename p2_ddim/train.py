@@ -25,14 +25,14 @@ from common.layers import zero_init
 from common.rng import batch_at
 from common.training import FitOptions, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
 from p2_ddim.sampling import NUM_TIMESTEPS
-from p2_ddim.unet import DOWN_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
+from p2_ddim.unet import DOWN_BLOCKS, UP_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     size: int = option(64, "side of the training pictures, a multiple of 32", smallest=32)
     batch_size: int = option(64, "images per step and process", smallest=1)
-    held_out: int = option(0, "pictures at the end of the data that training never sees", smallest=0)
+    held_out: int = option(0, "last pictures, in order of name, that training never sees", smallest=0)
 
 
 def start_as_identity(model: FaceUNet) -> FaceUNet:
@@ -47,11 +47,28 @@ def start_as_identity(model: FaceUNet) -> FaceUNet:
     return model
 
 
+def start_level_as_identity(model: FaceUNet) -> None:
+    """Let the finest level hand its halved input to the level below and that one's doubled output to the last layer.
+
+    With `start_as_identity`: the strided convolution takes the mean of 2 x 2 pixels, the one after doubling and the
+    skips of the way up, which get (x, skip), return x.
+    """
+    halving = model.path("down")[1 + DOWN_BLOCKS][0]
+    doubled, *blocks = model.path("up")[-UP_BLOCKS - 1 :]
+    for layer in (halving, doubled[1], *(block.resblocks.skip for block in blocks)):
+        zero_init(layer)
+        channels = range(len(layer.weight))
+        if layer is halving:
+            layer.weight.data[channels, channels, 1:, 1:] = 1 / 4
+        else:
+            middle = layer.kernel_size[0] // 2
+            layer.weight.data[channels, channels, middle, middle] = 1
+
+
 def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
     """Copy the weights of the same network, or of one that lacks the finest level, into `model`.
 
-    The first and last layers at the new resolution start from those at the old one. What else the new level needs stays
-    as it is, with no effect where the model starts as identity.
+    The first and last layers at the new resolution start from those at the old one, and the new level as the identity.
 
     Raises:
         ValueError: the networks' other levels differ.
@@ -59,11 +76,7 @@ def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
     Source: Karras et al. 2018 (progressive growing), section 2.
     """
     new_levels = len(model.config.widths) - len(smaller.config.widths)
-    level_modules = {
-        "down": DOWN_BLOCKS + 1,
-        "mid": 0,
-        "up": 0,
-    }  # a level's modules: they shift the numbers of those below it
+    level_modules = {"down": DOWN_BLOCKS + 1, "mid": 0, "up": 0}  # a level's modules shift the numbers of those below
     state = model.state_dict()
     for key, value in smaller.state_dict().items():
         path, number, rest = re.fullmatch(r"(down|mid|up)?(\d*)(.*)", key).groups()  # type: ignore[union-attr]
@@ -73,6 +86,8 @@ def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
             raise ValueError(f"{key} has no place in a network of widths {model.config.widths}")
         state[key] = value
     model.load_state_dict(state)
+    if new_levels == 1:
+        start_level_as_identity(model)
 
 
 def eps_loss(

@@ -9,6 +9,7 @@ labels: it is an oracle's look back, and chose nothing.
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from scipy.stats import spearmanr
 
 from common.cli import UserError, command
 from common.files import atomic_write
+from common.run_folder import as_typed, read_settings
 
 SOURCE, DANN, SELF_TRAINING, TARGET = ROWS = (
     "trained on source",
@@ -28,7 +30,7 @@ SOURCE, DANN, SELF_TRAINING, TARGET = ROWS = (
     "trained on target",
 )
 COLUMNS = {"svhn": "MNIST-M → SVHN", "usps": "MNIST-M → USPS"}
-NOT_COMPARED = {"seed", "save_every", "log_every", "fingerprint"}  # what runs of one group may differ in
+NOT_COMPARED = {"seed", "save_every", "log_every"}  # what runs of one group may differ in
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,23 @@ class Run:
 
     @property
     def minutes(self) -> float:
-        """How long the training steps took."""
+        """How long the training steps took, nan where nothing was logged."""
         rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
-        return float(np.mean([row["seconds"] for row in rows]) * rows[-1]["step"] / 60)
+        return float(np.mean([row["seconds"] for row in rows]) * self.options["steps"] / 60) if rows else math.nan
 
 
 def read_run(path: Path) -> Run:
-    """Raises UserError where the run isn't finished."""
-    if not (path / "result.json").is_file():
-        raise UserError(f"{path}: no result.json; finish the run with p3_dann.train")
-    options = {
-        name: value for part in json.loads((path / "options.json").read_text()).values() for name, value in part.items()
-    }
-    result = json.loads((path / "result.json").read_text())
-    return Run(
-        path, {k: v for k, v in options.items() if k not in NOT_COMPARED}, result["val_accuracy"], result["agreement"]
-    )
+    """Raises UserError where the run isn't finished with the options that it has."""
+    try:
+        result = json.loads((path / "result.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no result.json; finish the run with p3_dann.train") from None
+    settings = read_settings(path / "options.json")
+    if result["settings"] != settings:
+        raise UserError(f"{path}: result.json is from before its options changed; finish the run with p3_dann.train")
+    options = {name: value for section in settings.values() for name, value in section.items()}
+    kept = {name: value for name, value in options.items() if name not in NOT_COMPARED}
+    return Run(path, kept, result["val_accuracy"], result["agreement"])
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
@@ -87,43 +90,44 @@ def cell(values: Sequence[float]) -> str:
 
 def different(run: Run, reference: Run) -> str:
     """How a run's options differ from another's, "" where they don't."""
-    return ", ".join(f"{name} {value}" for name, value in run.options.items() if value != reference.options.get(name))
+    names = [*run.options, *(name for name in reference.options if name not in run.options)]
+    changed = [name for name in names if run.options.get(name) != reference.options.get(name)]
+    return ", ".join(as_typed(name, run.options.get(name)) for name in changed)
 
 
 def homework_table(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Cells by the title of their row.
 
-    Where a row would hold several groups of one target, each gets a row that names its options.
+    Where several groups of one target belong to a row, the one of most seeds has its title; each other has a row that
+    names what differs.
     """
     rows: dict[str, list[str]] = {}
     for title in ROWS:
-        groups = {
-            target: grouped([r for r in runs if row_of(r) == title and r.options["target"] == target])
-            for target in COLUMNS
-        }
-        rows[title] = [cell([run.val_accuracy for group in groups[target][:1] for run in group]) for target in COLUMNS]
-        for number, target in enumerate(COLUMNS):
-            for group in groups[target][1:]:
-                cells = ["–"] * len(COLUMNS)
-                cells[number] = cell([run.val_accuracy for run in group])
-                rows[f"{title}, {different(group[0], groups[target][0][0])}"] = cells
+        rows[title] = ["–"] * len(COLUMNS)
+        for column, target in enumerate(COLUMNS):
+            groups = grouped([r for r in runs if row_of(r) == title and r.options["target"] == target])
+            groups.sort(key=lambda group: (-len(group), json.dumps(group[0].options)))
+            for group in groups:
+                difference = different(group[0], groups[0][0])
+                name = f"{title}, {difference}" if difference else title
+                cells = rows.setdefault(name, ["–"] * len(COLUMNS))
+                cells[column] = cell([run.val_accuracy for run in group])
     return rows
 
 
 def print_ablation(runs: Sequence[Run]) -> None:
     """A Markdown table of groups with one target, and how well agreement ranks the runs."""
-    groups = grouped(runs)
-    reference = groups[0][0]
+    groups, reference = grouped(runs), runs[0]
+    for run in runs:
+        target, wanted = run.options["target"], reference.options["target"]
+        if target != wanted:
+            raise UserError(f"{run.path}: target {target}, but {reference.path} has {wanted}; give runs of one target")
     print("| options | val accuracy, % | agreement, % | minutes |\n|---|---|---|---|")
     for group in groups:
-        target, wanted = group[0].options["target"], reference.options["target"]
-        if target != wanted:
-            raise UserError(
-                f"{group[0].path}: target {target}, but {reference.path} has {wanted}; give runs of one target"
-            )
         accuracy, agreement = cell([run.val_accuracy for run in group]), cell([run.agreement for run in group])
         minutes = np.mean([run.minutes for run in group])
-        print(f"| {different(group[0], reference) or 'all parts'} | {accuracy} | {agreement} | {minutes:.1f} |")
+        name = different(group[0], reference) or "reference"
+        print(f"| {name} | {accuracy} | {agreement} | {'–' if math.isnan(minutes) else f'{minutes:.1f}'} |")
     if len(runs) > 2:
         correlation = spearmanr([run.agreement for run in runs], [run.val_accuracy for run in runs]).statistic
         print(f"\nrank correlation of agreement and accuracy over {len(runs)} runs (oracle): {correlation:.2f}")

@@ -4,8 +4,8 @@ python3 -m p3_dann.train @p3_dann/presets/svhn.txt --data hw2_data/digits --run-
 python3 -m p3_dann.train @p3_dann/presets/svhn.txt @p3_dann/presets/dann_alone.txt --data hw2_data/digits \\
     --run-dir runs/p3_svhn_dann
 
-The presets svhn and usps are whole recipes; the others change one thing in either: dann_alone, source (source alone),
-target (target alone), no_reversal, no_pseudo, no_entropy, no_instance_norm.
+The presets svhn and usps are whole recipes. The others follow one of these and change it: dann_alone, source, target
+(one domain alone), no_reversal, no_pseudo, no_entropy (and no balance), no_instance_norm.
 
 Adaptation sees the labels of MNIST-M's train split and the images alone of the target's. The result is the averaged
 network after the last step: nothing selects among checkpoints. RUN_DIR/result.json gets its accuracy on the target's
@@ -133,12 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     unlabelled, val = (load_digits(arguments.data / train.target, f"{split}.csv") for split in ("train", "val"))
     recipe = {"train": to_json(train), "objective": to_json(objective)}
     settings = {**recipe, "network": to_json(config), "data": {"fingerprint": data}}
+    asked = {"fit": to_json(options), **settings}
     ema = fit(loss, model, options, arguments.run_dir, settings=settings).requires_grad_(False)
     if not is_main_process():
         return 0
     save_weights(arguments.run_dir / "weights.pt", ema, config, **recipe, fit=to_json(options))
-    result = {"val_accuracy": accuracy(ema, val), "agreement": agreement(ema, unlabelled.images)}
-    print(json.dumps(result))
+    result = {"settings": asked, "val_accuracy": accuracy(ema, val), "agreement": agreement(ema, unlabelled.images)}
+    print(f"val accuracy {result['val_accuracy']:.4f}, agreement {result['agreement']:.4f}")
     with atomic_write(arguments.run_dir / "result.json") as temporary:
         temporary.write_text(json.dumps(result) + "\n")
     return 0

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from torch import nn
 
 from common.cli import Stopped, UserError
 from common.files import REPOSITORY
+from common.run_folder import read_settings
 from common.training import FitOptions, fit, learning_rate_factor, make_optimizers
 
 OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
@@ -62,7 +64,10 @@ def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop, optimizer):
 
 def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
     fit(loss, network(), OPTIONS, tmp_path, settings={"train": {"target": "svhn"}})
-    with pytest.raises(UserError, match="--learning-rate 0.001 there, 0.002 here; --target svhn there, usps here"):
+    with pytest.raises(
+        UserError,
+        match="-rate 0.001 there, --learning-rate 0.002 here; --target svhn there, --target",
+    ):
         fit(loss, network(), replace(OPTIONS, learning_rate=2e-3), tmp_path, settings={"train": {"target": "usps"}})
 
 
@@ -92,10 +97,77 @@ def test_a_run_made_longer_ends_as_if_it_had_been_so_from_the_start(tmp_path, co
     assert [row["step"] for row in read_metrics(tmp_path / "longer")] == [2, 4, 6, 8, 10, 12]
 
 
+def test_a_grown_run_goes_on_after_a_crash_before_its_next_state(tmp_path):
+    options, whole, longer = replace(OPTIONS, steps=12, save_every=50), network(), network()
+    fit(loss, whole, options, tmp_path / "whole")
+    fit(loss, longer, replace(options, steps=8), tmp_path / "longer")
+    for stop in (6, 7):
+        with pytest.raises(Interrupted):
+            fit(interrupted_at(stop), network(), options, tmp_path / "longer")
+        assert read_settings(tmp_path / "longer" / "options.json")["fit"]["steps"] == 12
+    longer = network()
+    fit(loss, longer, options, tmp_path / "longer")
+    assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), longer.state_dict().values()))
+
+
+def test_a_folder_that_starts_anew_forgets_the_state_before_the_cooldown(tmp_path):
+    fit(loss, network(), OPTIONS, tmp_path)
+    (tmp_path / "state.pt").unlink()
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(0), network(), replace(OPTIONS, seed=1), tmp_path)
+    assert not (tmp_path / "before_cooldown.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("options.json", b"", "not readable as a run's options"),
+        ("options.json", b"[]", "not readable as a run's options"),
+        ("options.json", b'{"fit": {}}', "not readable as a run's options"),
+        ("state.pt", b"damaged", "not a readable PyTorch file"),
+        ("state.pt", {"weights": 1}, "not the state of a training"),
+        ("state.pt", {"step": 3, "sums": {}}, "a state of another version or network"),
+    ],
+)
+def test_a_damaged_run_folder_is_one_line(tmp_path, name, content, words):
+    fit(loss, network(), OPTIONS, tmp_path)
+    (tmp_path / name).write_bytes(content) if isinstance(content, bytes) else torch.save(content, tmp_path / name)
+    with pytest.raises(UserError, match=words):
+        fit(loss, network(), OPTIONS, tmp_path)
+
+
+def test_lost_metrics_do_not_stop_a_run(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(4), network(), OPTIONS, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [4, 6]
+
+
+def test_metrics_that_are_not_finite_are_null(tmp_path):
+    fit(lambda m, s: (loss(m, s)[0], {"odd": float("nan")}), network(), OPTIONS, tmp_path)
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text() and read_metrics(tmp_path)[0]["odd"] is None
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
+    def breaking(module, step):
+        value, metrics = loss(module, step)
+        if step.step == 5:
+            with torch.no_grad():
+                module[4].bias.fill_(math.inf)  # after the forward pass: loss and gradient are still finite
+        return value, metrics
+
+    with pytest.raises(UserError, match="a weight after step 6 is not finite.*the state after step 5 is kept"):
+        fit(breaking, network(), OPTIONS, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
+
+
 def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
     fit(loss, network(), replace(OPTIONS, steps=12), tmp_path)
     before = (tmp_path / "state.pt").read_bytes(), (tmp_path / "options.json").read_bytes()
-    with pytest.raises(UserError, match="12 steps that can't become one of 6.*of step 12, 8.*give --steps 12"):
+    with pytest.raises(
+        UserError, match="12 steps can't become one of 6.*step 12 and 8, and one after step 5 or.*--steps 12"
+    ):
         fit(loss, network(), replace(OPTIONS, steps=6), tmp_path)
     assert before == ((tmp_path / "state.pt").read_bytes(), (tmp_path / "options.json").read_bytes())
 
@@ -108,10 +180,11 @@ def test_numbers_that_are_not_finite_end_a_run_before_its_state_is_overwritten(t
             return value, metrics
         return (value * float("nan") if where == "loss" else value + value.detach().sub(value).sqrt(), metrics)
 
-    with pytest.raises(UserError, match="step 5 is not finite, at learning rate 0.001; the state after step 3 is kept"):
-        fit(breaking, network(), OPTIONS, tmp_path)
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
-    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4]
+    options = replace(OPTIONS, steps=20, log_every=3, save_every=4)
+    with pytest.raises(UserError, match="step 5 is not finite, at learning rate 0.001; the state after step 4 is kept"):
+        fit(breaking, network(), options, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 4
+    assert [row["step"] for row in read_metrics(tmp_path)] == [3]  # seen at the next line of metrics, before a state
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -183,6 +256,7 @@ TWO_PROCESSES = """
 import sys, torch
 from pathlib import Path
 from torch import nn
+from common.run_folder import read_settings
 from common.training import FitOptions, fit
 
 def loss(module, step):

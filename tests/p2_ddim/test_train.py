@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from common.diffusion import NoiseSchedule
+from common.layers import doubled
 from p2_ddim import sampling, train
 from p2_ddim.unet import FaceUNetConfig, load_face_unet
 from tests.helpers import THIN
@@ -74,7 +75,8 @@ def same(a, b):
 
 def test_a_network_grows_by_a_finer_level_around_the_trained_ones():
     small = train.FaceUNet(FaceUNetConfig(widths=(32, 64), attention_levels=(1,), time_channels=32, embedding=64))
-    large = train.FaceUNet(FaceUNetConfig(widths=(32, 32, 64), attention_levels=(2,), time_channels=32, embedding=64))
+    config = FaceUNetConfig(widths=(32, 32, 64), attention_levels=(2,), time_channels=32, embedding=64)
+    large = train.start_as_identity(train.FaceUNet(config))
     train.start_from(large, small)
     assert all(same(a, b) for a, b in zip(small.path("down")[1:], large.path("down")[4:], strict=True))
     assert all(same(a, b) for a, b in zip(small.path("up"), large.path("up")[: len(small.path("up"))], strict=True))
@@ -83,6 +85,14 @@ def test_a_network_grows_by_a_finer_level_around_the_trained_ones():
         same(a, b)
         for a, b in ((small.time, large.time), (small.out, large.out), (small.path("down")[0], large.path("down")[0]))
     )
+    x, time = torch.randn(1, 32, 8, 8), torch.randn(1, 64)
+    first, second, halving = large.path("down")[1:4]
+    assert torch.allclose(second(first(x, time), time), x)  # zeroed by start_as_identity
+    assert torch.allclose(halving(doubled(x)), x, atol=1e-6)
+    doubling, *blocks = large.path("up")[-4:]
+    assert torch.allclose(doubling(x), doubled(x))
+    for block in blocks:
+        assert torch.allclose(block(torch.cat([x, torch.randn_like(x)], dim=1), time), x)
     again = train.FaceUNet(small.config)
     train.start_from(again, small)
     assert same(small, again)

@@ -20,10 +20,14 @@ ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
 def make_run(tmp_path):
     def make(name, accuracy, agreement=0.5, **options):
         (tmp_path / name).mkdir()
-        options = {"train": {**RECIPE, **options}, "fit": {"seed": len(name), "save_every": len(name)}}
+        options = {**RECIPE, **options}
+        fit = {"steps": options.pop("steps"), "seed": len(name), "save_every": len(name)}
+        options = {"train": options, "fit": fit, "data": {"fingerprint": "one"}}
         (tmp_path / name / "options.json").write_text(json.dumps(options))
         (tmp_path / name / "metrics.jsonl").write_text('{"step": 10, "seconds": 5.0}\n{"step": 20, "seconds": 7.0}\n')
-        (tmp_path / name / "result.json").write_text(json.dumps({"val_accuracy": accuracy, "agreement": agreement}))
+        (tmp_path / name / "result.json").write_text(
+            json.dumps({"settings": options, "val_accuracy": accuracy, "agreement": agreement})
+        )
         return str(tmp_path / name)
 
     return make
@@ -43,7 +47,7 @@ def test_table_averages_over_seeds_alone(make_run, capsys):
         "| trained on source | 30.0 | 80.0 |",
         "| adaptation (DANN) | 50.0 | – |",
         "| DANN with self-training (released) | 70.0 ± 14.1 (2 seeds) | – |",
-        "| DANN with self-training (released), steps 60 | 90.0 | – |",
+        "| DANN with self-training (released), --steps 60 | 90.0 | – |",
         "| trained on target | – | – |",
     ]
 
@@ -58,9 +62,9 @@ def test_ablation_names_what_differs_from_the_first_group(make_run, capsys):
     runs += [make_run("off", 0.7, 0.65, lambda_max=0.0), make_run("alone", 0.5, 0.6, **ALONE)]
     assert table.main(["--ablation", *runs]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "| all parts | 85.0 ± 7.1 (2 seeds) | 75.0 ± 7.1 (2 seeds) | 2.0 |",
-        "| lambda_max 0.0 | 70.0 | 65.0 | 2.0 |",
-        "| lambda_max 1.0, entropy 0.0, balance 0.0, pseudo 0.0 | 50.0 | 60.0 | 2.0 |",
+        "| reference | 85.0 ± 7.1 (2 seeds) | 75.0 ± 7.1 (2 seeds) | 2.0 |",
+        "| --lambda-max 0.0 | 70.0 | 65.0 | 2.0 |",
+        "| --lambda-max 1.0, --entropy 0.0, --balance 0.0, --pseudo 0.0 | 50.0 | 60.0 | 2.0 |",
         "",
         "rank correlation of agreement and accuracy over 4 runs (oracle): 1.00",
     ]
@@ -69,3 +73,37 @@ def test_ablation_names_what_differs_from_the_first_group(make_run, capsys):
 def test_an_ablation_has_one_target(make_run, capsys):
     assert table.main(["--ablation", make_run("full", 0.9), make_run("other", 0.9, target="usps")]) == 2
     assert "give runs of one target" in capsys.readouterr().err
+
+
+def test_rows_do_not_depend_on_the_order_of_runs_and_lose_no_cell(make_run, capsys):
+    runs = [make_run(f"{target}{n}", 0.9, target=target) for target in ("svhn", "usps") for n in range(2)]
+    runs += [make_run("a", 0.5, pseudo=0.0), make_run("b", 0.4, pseudo=0.0, target="usps")]
+    tables = []
+    for order in (runs, runs[::-1]):
+        assert table.main(order) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]
+    assert "| DANN with self-training (released) | 90.0 ± 0.0 (2 seeds) | 90.0 ± 0.0 (2 seeds) |" in tables[0]
+    assert "| DANN with self-training (released), --pseudo 0.0 | 50.0 | 40.0 |" in tables[0]
+
+
+def test_a_result_from_before_the_options_changed_is_refused(make_run, tmp_path, capsys):
+    run = make_run("grown", 0.9)
+    options = json.loads((tmp_path / "grown" / "options.json").read_text())
+    options["fit"]["steps"] = 1000
+    (tmp_path / "grown" / "options.json").write_text(json.dumps(options))
+    assert table.main([run]) == 2
+    assert "from before its options changed" in capsys.readouterr().err
+
+
+def test_other_data_is_another_group_and_short_runs_have_no_minutes(make_run, tmp_path, capsys):
+    runs = [make_run("first", 0.9), make_run("second", 0.8)]
+    for name in ("options.json", "result.json"):
+        path = tmp_path / "second" / name
+        path.write_text(path.read_text().replace("one", "two"))
+    (tmp_path / "second" / "metrics.jsonl").write_text("")
+    assert table.main(["--ablation", *runs]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| reference | 90.0 | 50.0 | 2.0 |",
+        "| data two | 80.0 | 50.0 | – |",
+    ]
