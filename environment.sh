@@ -2,6 +2,7 @@
 #
 # An environment is made once per requirements and Python under ${XDG_CACHE_HOME:-~/.cache}/dlcv-hw2 and shared by all
 # clones; HW2_VENV names one to use as it is. Only a finished one is marked `complete`: an interrupted making starts over.
+# Callers may or may not have set -e, so every step is checked.
 
 find_python() {  # the first of the given interpreters that runs, is at least 3.10 and can make environments
     local candidate
@@ -15,33 +16,65 @@ find_python() {  # the first of the given interpreters that runs, is at least 3.
     return 2
 }
 
+environment_key() {  # PYTHON FILE...: 16 hexadecimal digits of the interpreter and the files' contents
+    local python=$1 key
+    shift
+    if command -v sha256sum >/dev/null; then
+        key=$({ "$python" -c 'import sys; print(sys.version, sys.base_prefix)' && cat "$@"; } | sha256sum)
+    else
+        key=$("$python" -c 'import hashlib, sys
+content = f"{sys.version} {sys.base_prefix}\n".encode() + b"".join(open(name, "rb").read() for name in sys.argv[1:])
+print(hashlib.sha256(content).hexdigest())' "$@")
+    fi
+    key=${key:0:16}
+    if [[ ! $key =~ ^[0-9a-f]{16}$ ]]; then
+        echo "error: $python can't tell its version" >&2
+        return 2
+    fi
+    echo "$key"
+}
+
+make_environment() {  # PYTHON VENV REQUIREMENTS...
+    local base=$1 venv=$2
+    shift 2
+    echo "making the Python environment in $venv (once; some minutes, up to 5 GB)" >&2
+    if rm -rf -- "$venv" && "$base" -m venv "$venv" &&
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --progress-bar off "${@/#/-r}" &&
+        touch "$venv/complete"; then
+        return
+    fi
+    echo "error: the environment in $venv could not be made, see above; is there a network, and room on the disk?" >&2
+    return 2
+}
+
 use_environment() {
-    local root base venv key lists
-    root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+    local root base venv key cache lists status=0
+    root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd) || return 2
     if [ -n "${HW2_VENV:-}" ]; then
-        PYTHON=$(cd "$HW2_VENV/bin" 2>/dev/null && pwd || true)/python
+        PYTHON=$(CDPATH='' cd -- "$HW2_VENV/bin" 2>/dev/null && pwd || true)/python
         "$PYTHON" -c 'import torch' || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
         return
     fi
+    cache=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}
+    if [ -z "$cache" ]; then
+        echo "error: set HOME or XDG_CACHE_HOME, below which the environment is made, or HW2_VENV to your own" >&2
+        return 2
+    fi
     if [ "$1" = graded ]; then  # the graders' Python where there is one
         lists=("$root/requirements.txt" "$root/requirements-dev.txt")
-        base=$(find_python python3.10 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python3.10 python3)
+        base=$(find_python python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python3.10 python3) || return 2
     else
         lists=("$root/requirements-current.txt" "$root/requirements-dev.txt")
-        base=$(find_python python3)
+        base=$(find_python python3) || return 2
     fi
-    key=$({ "$base" -c 'import sys; print(sys.version, sys.base_prefix)'; cat "${lists[@]}"; } | sha256sum | cut -c1-16)
-    venv=${XDG_CACHE_HOME:-$HOME/.cache}/dlcv-hw2/$key
+    key=$(environment_key "$base" "${lists[@]}") || return 2
+    venv=$cache/dlcv-hw2/$key
     PYTHON=$venv/bin/python
-    mkdir -p "$venv"
-    exec 9>"$venv.lock"
-    if command -v flock >/dev/null; then flock 9; fi  # another clone may be making it
+    mkdir -p -- "$cache/dlcv-hw2" && exec 9>"$venv.lock" || return 2
+    "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true  # another clone may be making it
     if [ ! -e "$venv/complete" ] || ! "$PYTHON" -c '' 2>/dev/null; then
-        echo "making the Python environment in $venv (once; some minutes, up to 5 GB)" >&2
-        rm -rf "$venv"
-        "$base" -m venv "$venv"
-        "$PYTHON" -m pip install --quiet --disable-pip-version-check --progress-bar off "${lists[@]/#/-r}"
-        touch "$venv/complete"
+        make_environment "$base" "$venv" "${lists[@]}" || status=2
     fi
     exec 9>&-
+    return "$status"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bash get_dataset.sh      download and unpack the course's data set to hw2_data/ beside this script
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 if [ -d "$here/hw2_data" ]; then
     echo "$here/hw2_data is there already" >&2
     exit 0

@@ -5,7 +5,7 @@
 # HW2_VENV=FOLDER runs them in an environment of your own.
 # Real data (course/ and data/) is found through HW2_REAL_DATA, by default ../shared; tests that need it skip without.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 . "$here/environment.sh"
 kind=graded
 if [ "${1:-}" = --current ]; then

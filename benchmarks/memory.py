@@ -8,8 +8,8 @@ top.
 """
 
 import argparse
+import collections
 import weakref
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from common.cli import command
+from common.diffusion import NoiseSchedule, ddim
 from p2_ddim.sample import GPU_CHUNK
-from p2_ddim.sampling import for_inference, sample_faces
+from p2_ddim.sampling import for_inference
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
 BLOCK = 512  # bytes; CUDA's allocator rounds up to a multiple
@@ -32,7 +33,7 @@ class LivingTensors(TorchDispatchMode):
     def __init__(self, device: torch.device):
         super().__init__()
         self.device, self.bytes, self.peak = device, 0, 0
-        self.users = Counter[int]()  # tensors of each storage
+        self.users = collections.Counter[int]()  # tensors of each storage
 
     def __torch_dispatch__(self, operation: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
@@ -61,7 +62,8 @@ def sampling_peak(config: FaceUNetConfig, images: int, *, size: int = 256) -> in
     with LivingTensors(device) as tensors:
         with device:
             network, x_T = FaceUNet(config), torch.empty(images, 3, size, size)
-        sample_faces(for_inference(network, device), x_T, num_steps=2)
+        steps = ddim(for_inference(network, device), x_T, NoiseSchedule.linear(), [981, 1], clip_x_0=True)
+        collections.deque(steps, maxlen=0)
     return tensors.peak
 
 

@@ -1,7 +1,9 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
 
 import hashlib
+import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -44,9 +46,7 @@ def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
     """Raise UserError that names the first tensor with a NaN or an infinity."""
     for name, value in state_dict.items():
         if not value.isfinite().all():
-            raise UserError(
-                f"{path}: {name} is not finite, or too large for float16; train again with a lower --learning-rate"
-            )
+            raise UserError(f"{path}: {name} is not finite, or too large for float16; use other weights")
 
 
 def save_tensors(path: Path, content: Any) -> None:
@@ -59,19 +59,57 @@ def save_tensors(path: Path, content: Any) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """`torch.load` on the CPU, tensors and plain values only.
+    """`torch.load` on the CPU, tensors and plain values only; a .safetensors file where that package is there.
 
-    Raises UserError for what is missing, truncated or foreign.
+    Raises:
+        UserError: the file is missing, truncated or something else; says what it is.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if is_safetensors(path):
+        try:
+            from safetensors.torch import load_file
+        except ImportError:
+            raise UserError(f"{path}: a safetensors file; pip install safetensors reads it") from None
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors' own, which has no public base class
+            raise UserError(f"{path}: a damaged safetensors file ({error})") from None
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch 2.0.1's own loader
+            warnings.simplefilter("ignore")  # torch 2.0.1's own loader, and of foreign files
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for damaged files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a readable PyTorch file ({reason}); is it complete?") from None
+        raise UserError(f"{path}: {what_it_is(path, str(error))}") from None
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one of Hugging Face's: the length of a JSON header, and the header."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def what_it_is(path: Path, error: str) -> str:
+    """What a file is that `torch.load` refuses with an error, and what to do."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if not start:
+        return "an empty file; copy or download it again"
+    if start.lstrip()[:1] == b"<":
+        return "a web page, not a PyTorch file; open the link in a browser and download the file itself"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; run git lfs pull"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+        if "constants.pkl" in names:
+            return "a TorchScript module; save its state_dict() with torch.save instead"
+        if "data.pkl" not in names:
+            return "a zip file, but not of torch.save; unpack it first"
+    if found := re.search(r"(?:GLOBAL|class|global) `?'?([A-Za-z_][\w.]*\.\w+)", error):
+        return f"holds a Python object ({found[1]}), not only tensors; save a tensor or a state_dict() with torch.save"
+    return "damaged, or not a PyTorch file; copy or download it again"
 
 
 def load_network(path: Path, network_class: Callable[[Any], Network], config_class: type) -> Network:
@@ -80,6 +118,7 @@ def load_network(path: Path, network_class: Callable[[Any], Network], config_cla
     try:
         model = network_class(from_json(config_class, weights.config))
         model.load_state_dict(weights.state_dict)
+        check_finite(path, weights.state_dict)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{path}: not the weights of a {network_class.__name__} ({str(error).splitlines()[0]})"

@@ -1,6 +1,8 @@
 """What every command shares: errors as one line with exit code 2, and what signals do."""
 
+import argparse
 import functools
+import io
 import os
 import signal
 import sys
@@ -8,7 +10,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TextIO
 
 PATIENCE = 3.0  # seconds after a first signal in which others say no more
 
@@ -67,6 +70,46 @@ def signals_noted() -> Iterator[list[int]]:
         restore()
 
 
+class QuietStream(io.TextIOBase):
+    """A text stream whose reader may be gone: what can't be written is dropped, since the result matters more."""
+
+    def __init__(self, stream: TextIO | None):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text) if self.stream else len(text)
+        except (OSError, ValueError):  # ValueError: closed
+            self.stream = None
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            if self.stream:
+                self.stream.flush()
+        except (OSError, ValueError):
+            self.stream = None
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        if self.stream is None:
+            raise OSError("no stream")
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+
+def some_path(text: str) -> Path:
+    """The type of a path on a command line: an empty one, often an unset variable, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
+
+
 def command(main: Main) -> Main:
     """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2; Ctrl-C into one and
     130.
@@ -74,6 +117,8 @@ def command(main: Main) -> Main:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        if not isinstance(sys.stderr, QuietStream):
+            sys.stderr = QuietStream(sys.stderr)
         try:
             return main(argv)
         except Stopped as stopped:

@@ -197,8 +197,23 @@ def dpm_solver_pp_2m(
         yield Step(t, x, x_0)
 
 
+class NotFinite(ArithmeticError):
+    """A sampler met NaN or infinity: at timestep `t`, first in row `row` of its batch."""
+
+    def __init__(self, t: int, row: int):
+        super().__init__(f"not finite at t = {t}")
+        self.t, self.row = t, row
+
+
 def run(steps: Iterator[Step], on_step: Callable[[int], object] = lambda images: None) -> Step:
-    """Run a sampler to its end and return the last step; `on_step` gets the number of images after every step."""
+    """Run a sampler to its end and return the last step; `on_step` gets the number of images after every step.
+
+    Raises:
+        NotFinite: an image is not finite after a step.
+    """
     for step in steps:
+        finite = step.x.flatten(1).isfinite().all(dim=1)
+        if not finite.all():
+            raise NotFinite(step.t, int(finite.int().argmin()))
         on_step(len(step.x))
     return step

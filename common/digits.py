@@ -93,7 +93,7 @@ def read_labels(path: Path) -> pd.Series:
             f"{path}: no such file; a data set is a folder with data/*.png, train.csv and val.csv (bash get_dataset.sh)"
         )
     try:
-        table = pd.read_csv(path, dtype={"image_name": str})
+        table = pd.read_csv(path, dtype={"image_name": str}, encoding_errors="surrogateescape")
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{path}: not a CSV ({str(error).strip()})") from None
     if not {"image_name", "label"} <= set(table.columns):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import check_range
 from common.files import atomic_write, real_data
 from common.images import read_pictures
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("images", help="PATH or PATH:FIRST:END")
     parser.add_argument("reference", help="PATH or PATH:FIRST:END")
     parser.add_argument("--size", type=int, help="bring both sets to this side first (default: as they are)")
-    parser.add_argument("--cache", type=Path, help="folder in which features are kept between calls")
+    parser.add_argument("--cache", type=some_path, help="folder in which features are kept between calls")
     arguments = parser.parse_args(argv)
     if arguments.size is not None:
         check_range("--size", arguments.size, 8)

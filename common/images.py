@@ -1,16 +1,20 @@
 """uint8 pictures and [-1, 1] tensors, PNG files, grids."""
 
+import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from common.cli import UserError
 from common.files import atomic_write
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -34,17 +38,21 @@ def write_png(path: Path, image: Tensor, text: Mapping[str, str] | None = None) 
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """Any picture as 8-bit RGB: grey, palette, transparent (over white) and 16-bit ones included.
+    """Any picture as 8-bit RGB, as a viewer shows it.
+
+    Grey, palette, transparent (over white), 16-bit and float ones, and those that a camera stored turned, included.
 
     Raises:
         UserError: not readable as an image.
     """
     try:
         with Image.open(path) as opened:
-            image: Image.Image = opened
-            if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: keep the high byte
-                values = np.asarray(image, dtype=np.float64)
-                image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I"):  # 16 bits and more: keep the high byte
+                high = (np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round()
+                image = Image.fromarray(high.astype(np.uint8))
+            elif image.mode == "F":
+                image = Image.fromarray(float_to_uint8(np.asarray(image)))
             if "A" in image.getbands() or "transparency" in image.info:
                 overlay = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
@@ -53,30 +61,87 @@ def read_rgb(path: Path) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({error})") from None
 
 
+def float_to_uint8(values: np.ndarray) -> np.ndarray:
+    """Floats in 0..1, or in 0..255, as uint8. Raises ValueError for other ranges, which no picture's are."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):  # NaN, too
+        raise ValueError(f"floats from {low:.3g} to {high:.3g}; give 0 to 1, or uint8")
+    return (values * (255 if high <= 1 else 1)).round().astype(np.uint8)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures in a folder by their suffix, in order of name; what else lies there is named on stderr.
+
+    Where there is none but one folder below has some, those are taken, which is said, too.
+
+    Raises:
+        UserError: no folder, or no pictures in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if others := [path.name for path in visible if path not in {*files}]:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        note = f"{', '.join(map(repr, others[:3]))}{more}"
+        below = sorted({p.parent for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()} - {folder})
+        if not files and len(below) == 1:
+            print(f"warning: {folder}: no pictures in it; taking those of {below[0]}", file=sys.stderr)
+            return picture_files(below[0])
+        if not files and below:
+            raise UserError(f"{folder}: pictures only in {len(below)} folders below; give one, like {below[0]}")
+        print(f"warning: {folder}: left out as no pictures: {note}", file=sys.stderr)
+    if not files:
+        raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}) in it")
+    return files
+
+
+def pictures_of_array(array: np.ndarray) -> np.ndarray:
+    """What people keep pictures in -> (N, H, W, 3) uint8.
+
+    uint8, booleans, floats in 0..1, or whole numbers in 0..255; (N, H, W), (N, H, W, 1 or 3), channels first, or flat
+    rows of square grey pictures.
+
+    Raises:
+        ValueError: anything that could be read in two ways, or in none.
+    """
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype.kind == "f":
+        array = float_to_uint8(array)
+    elif array.dtype != np.uint8:
+        if array.dtype.kind not in "iu" or array.min() < 0 or not 1 < array.max() <= 255:
+            raise ValueError(f"{array.dtype}; give uint8")
+        array = array.astype(np.uint8)
+    if array.ndim == 2 and math.isqrt(array.shape[1]) ** 2 == array.shape[1]:
+        side = math.isqrt(array.shape[1])
+        array = array.reshape(-1, side, side)
+    if array.ndim == 3:
+        array = array[..., None]
+    first, last = (array.ndim == 4 and array.shape[axis] in (1, 3) for axis in (1, 3))
+    if first == last:
+        raise ValueError(f"shape {array.shape}; give (N, H, W, 3)")
+    array = array.transpose(0, 2, 3, 1) if first else array
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:3], 3)))
+
+
 def read_pictures(path: Path, size: int | None = None) -> Tensor:
-    """All pictures of a .npz (`images` (N, H, W, 3) or (N, H, W) uint8) or a folder, in order of name: (N, 3, H, W)
-    uint8.
+    """All pictures of a folder, or of a .npz's `images` (`pictures_of_array`), in order of name: (N, 3, H, W) uint8.
 
     With a size, each is cut to its middle square and shrunk or enlarged to (size, size) with antialiasing.
 
     Raises:
-        UserError: no such file or folder, nothing in it, something unreadable, or sizes that differ where none is
-        given.
+        UserError: no such file or folder, nothing or something unreadable in it, or several sizes where none is given.
     """
     if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
-        if folders := [file for file in files if file.is_dir()]:
-            raise UserError(f"{folders[0]}: a folder among the pictures; give a folder of pictures alone")
-        arrays = [np.asarray(square(read_rgb(file), size)) for file in files]
+        arrays = [np.asarray(square(read_rgb(file), size)) for file in picture_files(path)]
     elif path.is_file():
         try:
             with np.load(path) as content:
-                images = content["images"]
-            if images.dtype != np.uint8:
-                raise ValueError(f"{images.dtype}")
-            arrays = [np.asarray(square(Image.fromarray(image).convert("RGB"), size)) for image in images]
+                images = pictures_of_array(content["images"])
+            arrays = [np.asarray(square(Image.fromarray(image), size)) for image in images]
         except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for damaged files
-            raise UserError(f"{path}: not a .npz with images (N, H, W, 3) uint8 ({error})") from None
+            raise UserError(f"{path}: not a .npz with pictures as `images` ({error})") from None
     else:
         raise UserError(f"{path}: no such file or folder")
     if not arrays:

@@ -13,6 +13,7 @@ from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError
 from common.files import atomic_write
 
+NOT_OPTIONS = {"fingerprint": "data", "world_size": "processes"}  # settings, and how to call them
 State = dict[str, Any]  # "step" is the number of steps done
 Settings = Mapping[str, Mapping[str, Any]]  # JSON values by section and name; what a run's result depends on
 
@@ -48,7 +49,7 @@ class RunFolder:
             state = self._load(self.state)
         else:
             state = self._change_steps(saved, settings, constant_steps)
-        lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self.metrics.exists() else []
         kept = lines[: state["step"] // settings["fit"]["log_every"]]  # the last one may be half a line
         self._write(self.metrics, "".join(kept))
         return state
@@ -89,19 +90,19 @@ class RunFolder:
         """Append a line of metrics; what is not finite becomes null."""
         if self.writes:
             valid = {name: value if math.isfinite(value) else None for name, value in line.items()}
-            with open(self.metrics, "a") as file:
+            with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(valid) + "\n")
 
     def _write(self, path: Path, text: str) -> None:
         if self.writes:
             with atomic_write(path) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     """The settings of a run. Raises UserError where the file is missing or damaged."""
     try:
-        settings = json.loads(path.read_text())
+        settings = json.loads(path.read_text(encoding="utf-8"))
         steps = settings["fit"]["steps"]
         if not isinstance(steps, int) or not all(isinstance(section, dict) for section in settings.values()):
             raise ValueError("not the options of a training")
@@ -122,9 +123,9 @@ def differences(saved: Settings, settings: Settings) -> list[str]:
 
 
 def as_typed(name: str, value: Any) -> str:
-    """An option as the command line has it; a data set by its fingerprint."""
-    if name == "fingerprint":
-        return f"data {value}"
+    """An option as the command line has it; what is none by its name."""
+    if name in NOT_OPTIONS:
+        return f"{NOT_OPTIONS[name]} {value}"
     flag = name.replace("_", "-")
     if value is None:
         return f"no --{flag}"

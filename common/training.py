@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from common.cli import Stopped, UserError, signals_noted
+from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import option, to_json
 from common.device import autocast
 from common.muon import Muon
@@ -58,17 +58,25 @@ class TrainStep(NamedTuple):
 Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]]
 
 
+class PresetParser(argparse.ArgumentParser):
+    """In a file of arguments, blank lines and comments (#) are skipped, and blanks around an argument."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        argument = arg_line.strip()
+        return [] if not argument or argument.startswith("#") else [argument]
+
+
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
     """The options that every training command has; `data` is the help text of --data.
 
     @FILE stands for the arguments in it, one a line.
     """
-    parser = argparse.ArgumentParser(
+    parser = PresetParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
     )
-    parser.add_argument("--data", type=Path, required=True, help=data)
+    parser.add_argument("--data", type=some_path, required=True, help=data)
     parser.add_argument(
-        "--run-dir", type=Path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
+        "--run-dir", type=some_path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
     )
     parser.add_argument("--device", default="auto")
     return parser
@@ -179,9 +187,8 @@ def fit(
         type(optimizer).__name__: optimizer for optimizer in optimizers
     }
     folder = RunFolder(run, writes=is_main_process())
-    state = folder.resume(
-        {"fit": to_json(options), **(settings or {})}, lambda n: constant_steps(replace(options, steps=n))
-    )
+    asked = {"fit": to_json(options), **(settings or {}), "processes": {"world_size": world}}
+    state = folder.resume(asked, lambda steps: constant_steps(replace(options, steps=steps)))
     start, sums = _restore(state, parts, run, device)
     _report_start(run, start, options.steps)
     saved = start

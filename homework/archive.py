@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.files import REPOSITORY, atomic_write
 
 COUNT, SIZE = 10_000, (28, 28)
@@ -123,7 +123,8 @@ def code_files() -> Iterator[tuple[str, bytes]]:
     for package in SOURCES:
         for source in sorted(path for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".txt")):
             yield f"src/{source.relative_to(REPOSITORY).as_posix()}", source.read_bytes()
-    section = (REPOSITORY / "README.md").read_text().split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
     yield "readme.md", (README_START + section).encode()
     yield "requirements.txt", (REPOSITORY / "requirements.txt").read_bytes()
 
@@ -133,10 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     images, code, submission, checking = (verbs.add_parser(verb) for verb in ("images", "code", "submission", "check"))
-    images.add_argument("folder", type=Path)
+    images.add_argument("folder", type=some_path)
     for verb in (images, code, submission, checking):
-        verb.add_argument("archive", type=Path)
-    submission.add_argument("files", type=Path, nargs="+")
+        verb.add_argument("archive", type=some_path)
+    submission.add_argument("files", type=some_path, nargs="+")
     arguments = parser.parse_args(argv)
     if arguments.verb == "images":
         archive_images(arguments.folder, arguments.archive)

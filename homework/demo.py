@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from common.checkpoint import CHECKPOINTS
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.diffusion import ddim_timesteps
 from common.files import REPOSITORY, atomic_write, real_data
 from common.images import write_png
@@ -153,9 +153,9 @@ def print_table(rows: Sequence[Row]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--out", type=Path, default=REPOSITORY / "runs" / "demo", help="emptied first (default: runs/demo)"
+        "--out", type=some_path, default=REPOSITORY / "runs" / "demo", help="emptied first (default: runs/demo)"
     )
-    parser.add_argument("--table", type=Path, help="write the table as a CSV, too")
+    parser.add_argument("--table", type=some_path, help="write the table as a CSV, too")
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
     marker = out / ".made-by-demo"

@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.checkpoint import BLOCK, CHECKPOINTS, sha256
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 
 ATTEMPTS = 3
 
@@ -72,11 +72,11 @@ def fetch(path: Path, urls: Sequence[str], *, digest: str, size: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--folder", type=Path, default=CHECKPOINTS, help="where manifest.json is (default: checkpoints/)"
+        "--folder", type=some_path, default=CHECKPOINTS, help="where manifest.json is (default: checkpoints/)"
     )
     folder = parser.parse_args(argv).folder
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())["files"]
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
     except (ValueError, KeyError) as error:
         raise UserError(f"{folder / 'manifest.json'}: not a manifest ({error}); restore it with git checkout") from None
     mirror = os.environ.get("HW2_MIRROR")

@@ -6,12 +6,11 @@ python3 -m homework.mnist mnist.npz --pictures mnist      mnist/00001.png and so
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.files import atomic_write
 from common.images import write_png
 
@@ -19,9 +18,9 @@ from common.images import write_png
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help=".npz of images (60000, 28, 28) uint8 and labels")
-    parser.add_argument("--download", type=Path, help="where torchvision keeps its files (default: beside it)")
-    parser.add_argument("--pictures", type=Path, help="folder for the images as 28 x 28 pictures in RGB, too")
+    parser.add_argument("out", type=some_path, help=".npz of images (60000, 28, 28) uint8 and labels")
+    parser.add_argument("--download", type=some_path, help="where torchvision keeps its files (default: beside it)")
+    parser.add_argument("--pictures", type=some_path, help="folder for the images as 28 x 28 pictures in RGB, too")
     arguments = parser.parse_args(argv)
     try:
         from torchvision.datasets import MNIST  # only here is torchvision needed

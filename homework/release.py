@@ -7,10 +7,9 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from common.checkpoint import CHECKPOINTS, check_finite, load_weights, sha256
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.files import atomic_write
 
 LARGEST = 20_000_000  # bytes of one released file
@@ -19,9 +18,9 @@ LARGEST = 20_000_000  # bytes of one released file
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", type=some_path)
     parser.add_argument("name", help="file name in checkpoints/")
-    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="(default: checkpoints/)")
+    parser.add_argument("--folder", type=some_path, default=CHECKPOINTS, help="(default: checkpoints/)")
     arguments = parser.parse_args(argv)
     check_finite(arguments.weights, load_weights(arguments.weights).state_dict)  # nothing damaged is released
     size = arguments.weights.stat().st_size
@@ -30,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     path, manifest = arguments.folder / arguments.name, arguments.folder / "manifest.json"
     with atomic_write(path) as temporary:
         shutil.copyfile(arguments.weights, temporary)
-    content = json.loads(manifest.read_text()) if manifest.exists() else {"files": {}}
+    content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {"files": {}}
     urls = content["files"].get(arguments.name, {}).get("urls", [])
     content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": urls}
     with atomic_write(manifest) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return 0
 
 

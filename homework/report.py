@@ -24,7 +24,7 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from common.checkpoint import CHECKPOINTS
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.figures import check_fresh
 from common.files import atomic_write
 
@@ -55,7 +55,7 @@ def filled(template: str, folder: Path) -> str:
     """The template with its CSVs as tables; every picture's checkpoints are compared with the released ones."""
     released = {
         name: entry["sha256"]
-        for name, entry in json.loads((CHECKPOINTS / "manifest.json").read_text())["files"].items()
+        for name, entry in json.loads((CHECKPOINTS / "manifest.json").read_text(encoding="utf-8"))["files"].items()
     }
     for _, path, _ in PICTURE.findall(template):
         check_fresh(folder / path, released)
@@ -161,14 +161,14 @@ def lay_out(markdown: str, folder: Path) -> list[Figure]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--template", type=Path, default=TEMPLATE, help="(default: docs/report_template.md)")
+    parser.add_argument("--template", type=some_path, default=TEMPLATE, help="(default: docs/report_template.md)")
     arguments = parser.parse_args(argv)
     if not arguments.template.is_file():
         raise UserError(f"{arguments.template}: no such file")
     folder, name = arguments.template.parent, arguments.template.name.replace("_template", "")
     if name == arguments.template.name:
         raise UserError(f"{arguments.template}: give a template whose name ends in _template.md")
-    markdown = filled(arguments.template.read_text(), folder)
+    markdown = filled(arguments.template.read_text(encoding="utf-8"), folder)
     figures = lay_out(markdown, folder)
     if len(figures) > MOST_PAGES:
         raise UserError(f"{arguments.template}: {len(figures)} pages, but the report may have {MOST_PAGES}; shorten it")
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for figure in figures:
             pdf.savefig(figure)
     with atomic_write(folder / name) as temporary:
-        temporary.write_text(markdown)
+        temporary.write_text(markdown, encoding="utf-8")
     return 0
 
 

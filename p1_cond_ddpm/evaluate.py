@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import check_range, parse_options
 from common.device import choose_device
 from common.digits import load_digits
@@ -74,14 +74,14 @@ def print_seeds(
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("folder", type=some_path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", help="sample the graded images of these seeds instead")
     parser.add_argument("--per-digit", type=int, default=100, help="images per digit and seed (default: 100)")
     parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="of the network to sample (default: the released)"
+        "--weights", type=some_path, default=WEIGHTS, help="of the network to sample (default: the released)"
     )
-    parser.add_argument("--data", type=Path, help="MNIST-M's folder")
-    parser.add_argument("--cache", type=Path, help="folder in which val's features for FID-768 are kept between calls")
+    parser.add_argument("--data", type=some_path, help="MNIST-M's folder")
+    parser.add_argument("--cache", type=some_path, help="folder that keeps val's features between calls")
     parser.add_argument("--device", default="auto")
     arguments, options = parse_options(parser, argv, SampleOptions)
     if (arguments.folder is None) == (arguments.seeds is None):

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.device import choose_device
 from common.figures import save_figure, save_picture
 from common.images import grid
@@ -77,9 +77,9 @@ def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sweep", type=Path, help="CSV from p1_cond_ddpm.sweep")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=some_path, required=True)
+    parser.add_argument("--sweep", type=some_path, help="CSV from p1_cond_ddpm.sweep")
+    parser.add_argument("--weights", type=some_path, default=WEIGHTS)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     weights, device = [arguments.weights], choose_device(arguments.device)

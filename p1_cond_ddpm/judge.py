@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checkpoint import CHECKPOINTS, load_tensors
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.files import REPOSITORY, real_data
-from common.images import read_rgb, to_unit_range
+from common.images import picture_files, read_rgb, to_unit_range
 
 OWN = CHECKPOINTS / "judge.pt"
 
@@ -65,7 +65,7 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
 
     Raises UserError where it can't be.
     """
-    paths = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    paths = [path for path in picture_files(folder) if path.suffix.lower() == ".png"]
     if not paths:
         raise UserError(f"{folder}: no images (*.png) in this folder")
     images = []
@@ -81,8 +81,8 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--folder", type=some_path, required=True)
+    parser.add_argument("--weights", type=some_path)
     arguments = parser.parse_args(argv)
     path = arguments.weights or find_weights()
     model = load(path)

@@ -6,13 +6,12 @@ python3 -m p1_cond_ddpm.process process.png --weights runs/mnist/weights.pt --la
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import command
+from common.cli import command, some_path
 from common.config import check_range, parse_options
 from common.device import autocast, choose_device
 from common.figures import save_figure
@@ -68,8 +67,8 @@ def draw_process(pictures: Tensor, timesteps: Sequence[int]) -> Figure:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the picture to write")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
+    parser.add_argument("out", type=some_path, help="the picture to write")
+    parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
     parser.add_argument("--count", type=int, default=8, help="images (default: 8)")
     parser.add_argument("--parts", type=int, default=7, help="equal parts of the timesteps (default: 7)")
     parser.add_argument("--labels", help="none, or digits that go round (default: 0123456789)")

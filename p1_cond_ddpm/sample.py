@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from common.checkpoint import sha256
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device
-from common.digits import NULL_LABEL
+from common.digits import NULL_LABEL, SIZE
 from common.files import atomic_write
-from common.images import write_png
+from common.images import read_rgb, write_png
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -36,11 +36,19 @@ from p1_cond_ddpm.sampling import (
 def missing_images(folder: Path, images: list[ImageSpec], how: dict[str, Any]) -> list[ImageSpec]:
     """What a folder of numbered images lacks. Raises UserError where it has images, but not sampled in this way."""
     note, described = folder / ".sampling.json", json.dumps(how)
-    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_text() == described):
+    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_text(encoding="utf-8") == described):
         raise UserError(f"{folder}: holds images of other weights or options; give the same ones, or another folder")
     with atomic_write(note) as temporary:
-        temporary.write_text(described)
-    return [one for one in images if not (folder / one.name).is_file()]
+        temporary.write_text(described, encoding="utf-8")
+    return [one for one in images if not is_whole(folder / one.name)]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a picture is there and can be decoded. Another is sampled in its place."""
+    try:
+        return path.is_file() and read_rgb(path).size == (SIZE, SIZE)
+    except UserError:
+        return False
 
 
 def parse_labels(text: str | None) -> list[int]:
@@ -78,8 +86,8 @@ def requested_images(arguments: argparse.Namespace) -> list[ImageSpec]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="(default: the released ones)")
+    parser.add_argument("out_dir", type=some_path)
+    parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
     add_image_options(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

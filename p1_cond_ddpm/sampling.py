@@ -18,7 +18,7 @@ from common.checkpoint import CHECKPOINTS, load_network, load_weights
 from common.cli import UserError
 from common.config import option
 from common.device import autocast
-from common.diffusion import Step, ddim, dpm_solver_pp_2m, run, trailing_timesteps
+from common.diffusion import NotFinite, Step, ddim, dpm_solver_pp_2m, run, trailing_timesteps
 from common.digits import NULL_LABEL, SIZE
 from common.images import to_uint8
 from common.rng import RandnLike, per_sample_noise, step_seed
@@ -49,6 +49,9 @@ class SampleOptions:
 
     def timesteps(self, num_timesteps: int) -> list[int]:
         """Where the sampler calls the network. Raises UserError where the steps don't fit."""
+        first, last = (*self.guidance_interval, 0, 0)[:2]
+        if len(self.guidance_interval) == 2 and first > last:
+            raise UserError(f"--guidance-interval {first} {last}: give the smaller timestep first")
         if len(self.guidance_interval) != 2:
             raise UserError(
                 f"--guidance-interval: give two timesteps, the first and the last, not {len(self.guidance_interval)}"
@@ -135,7 +138,10 @@ def sample_images(
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             labels, seeds = [one.label for one in batch], [one.seed for one in batch]
-            yield from zip(batch, sample_digits(model, labels, seeds, options, bar.update))
+            try:
+                yield from zip(batch, sample_digits(model, labels, seeds, options, bar.update))
+            except NotFinite as error:
+                raise UserError(f"{batch[error.row].name}: {error}; are the weights damaged?") from None
 
 
 def load_denoiser(path: Path = WEIGHTS, images: Sequence[ImageSpec] = (), *, guided: bool = False) -> UNet:

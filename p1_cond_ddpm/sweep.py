@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import weights_id
-from common.cli import command
+from common.cli import command, some_path
 from common.config import check_range, checked, from_json, to_json
 from common.device import choose_device, usable_precision
 from common.digits import NULL_LABEL, load_digits
@@ -69,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = GRADED
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sets = parser.add_mutually_exclusive_group(required=True)
-    sets.add_argument("--data", type=Path, help="MNIST-M's folder, for its val")
+    sets.add_argument("--data", type=some_path, help="MNIST-M's folder, for its val")
     sets.add_argument("--reference", help="real images, PATH or PATH:FIRST:END (see common.fid)")
-    parser.add_argument("--cache", type=Path, help="folder in which the real images' features are kept between calls")
-    parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--cache", type=some_path, help="folder that keeps the real images' features between calls")
+    parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
+    parser.add_argument("--weights", type=some_path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=1, help="not the graded images', which is 0 (default: 1)")
     add_image_options(parser)
     parser.add_argument("--device", default="auto")

@@ -6,13 +6,12 @@ python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnis
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.checkpoint import load_network, save_weights, sha256
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import option, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE, load_training_digits
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(
         __doc__, data="folder with data/*.png and train.csv, or .npz of images and labels, or folder of pictures"
     )
-    parser.add_argument("--init", type=Path, help="weight file to start from")
+    parser.add_argument("--init", type=some_path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, UNetConfig, TrainOptions, FitOptions)
     check_network(config)
     device = choose_device(arguments.device)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.device import choose_device
 from common.diffusion import Denoiser
 from common.figures import save_figure
@@ -139,12 +139,12 @@ def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
 @torch.inference_mode()
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("unet_pt", type=Path)
-    parser.add_argument("--noise-dir", type=Path, help="(default: noises from a seed)")
+    parser.add_argument("unet_pt", type=some_path)
+    parser.add_argument("--noise-dir", type=some_path, help="(default: noises from a seed)")
     parser.add_argument("--size", type=int, default=32, help="side of noises from a seed (default: 32)")
-    parser.add_argument("--sweep", type=Path, help="CSV of p2_ddim.sweep for the figure of steps")
+    parser.add_argument("--sweep", type=some_path, help="CSV of p2_ddim.sweep for the figure of steps")
     parser.add_argument("--only", nargs="+", choices=FIGURES, default=FIGURES, help="(default: all)")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=some_path, required=True)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import load_tensors, save_tensors
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import check_range
 from common.rng import per_sample_noise, step_seed
 
@@ -38,18 +38,19 @@ def read_noise(path: Path) -> Tensor:
     noise = load_tensors(path)
     if not isinstance(noise, Tensor) or not noise.is_floating_point():
         raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
+    noise = noise.to_dense().float()
     noise = noise[None] if noise.ndim == 3 else noise
     if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.shape[2] % 32 or noise.shape[3] % 32 or not noise.numel():
         raise UserError(f"{path}: shape {tuple(noise.shape)}; a noise is (1, 3, H, W) with H and W multiples of 32")
     if not noise.isfinite().all():
-        raise UserError(f"{path}: holds values that are not finite")
-    return noise.float()
+        raise UserError(f"{path}: holds values that are not finite in float32")
+    return noise
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("noise_dir", type=Path)
+    parser.add_argument("noise_dir", type=some_path)
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--size", type=int, default=32, help="side, a multiple of 32 (default: 32)")
     parser.add_argument("--seed", type=int, default=0)

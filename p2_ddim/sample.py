@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.cli import UserError, command, out_of_memory
+from common.cli import UserError, command, out_of_memory, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
+from common.diffusion import NotFinite
 from common.images import write_png
 from p2_ddim.noise import read_noise
 from p2_ddim.sampling import (
@@ -83,6 +84,8 @@ def sample_to_files(
                     seeds=[seeds[name] for name in chunk],
                     on_step=bar.update,
                 )
+            except NotFinite as error:
+                raise UserError(f"{chunk[error.row]}.pt: its image is {error}; is the network damaged?") from None
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -101,9 +104,9 @@ def sample_to_files(
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("noise_dir", type=Path)
-    parser.add_argument("out_dir", type=Path)
-    parser.add_argument("unet_pt", type=Path)
+    parser.add_argument("noise_dir", type=some_path)
+    parser.add_argument("out_dir", type=some_path)
+    parser.add_argument("unet_pt", type=some_path)
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
     parser.add_argument("--eta", type=float, default=0.0, help="0 deterministic DDIM, 1 as random as DDPM (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="for eta > 0")

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import weights_id
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
 from common.fid import features, quality, read_set
@@ -62,15 +62,15 @@ def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
 @torch.inference_mode()
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("unet_pt", type=Path)
+    parser.add_argument("unet_pt", type=some_path)
     parser.add_argument("--data", required=True, help="real faces, PATH or PATH:FIRST:END (see common.fid)")
     parser.add_argument("--size", type=int, default=32, help="side of the faces (default: 32)")
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    parser.add_argument("--cache", type=Path, help="folder in which the data's features are kept between calls")
-    parser.add_argument("--out", type=Path, required=True, help="the CSV to add to")
+    parser.add_argument("--cache", type=some_path, help="folder in which the data's features are kept between calls")
+    parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     check_range("--count", arguments.count, 2)

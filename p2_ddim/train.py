@@ -10,13 +10,12 @@ size.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights, sha256
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.config import option, parse_options, to_json
 from common.device import choose_device
 from common.diffusion import NoiseSchedule, stratified_timesteps
@@ -111,7 +110,7 @@ def eps_loss(
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data=".npz of images, or a folder of pictures")
-    parser.add_argument("--init", type=Path, help="weight file to start from")
+    parser.add_argument("--init", type=some_path, help="weight file to start from")
     arguments, config, train, options = parse_options(parser, argv, FaceUNetConfig, TrainOptions, FitOptions)
     if any(width % 32 for width in config.widths):
         raise UserError(f"--widths {config.widths}: give multiples of 32")

@@ -8,20 +8,23 @@ Sources: Ho et al. 2020 (DDPM), appendix B; the course's UNet.pt for names, widt
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.checkpoint import load_tensors
+from common.checkpoint import check_finite, load_tensors
 from common.cli import UserError
 from common.config import option
 from common.layers import doubled
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
+A_KEY = "time.1.weight"  # which every such network has
 
 
 @dataclass(frozen=True)
@@ -176,29 +179,51 @@ class FaceUNet(nn.Module):
         return self.out(x)
 
 
+def find_state_dict(content: Any) -> tuple[Mapping[str, Tensor], str]:
+    """The network's tensors in what people save around them, and in words where they were, "" for the content itself.
+
+    Undone are a common prefix (DataParallel, torch.compile, AveragedModel) and dicts that hold a state dict among other
+    things; of several, averaged weights (EMA) are preferred. Where there is no such network, the content comes back.
+    """
+    if not isinstance(content, Mapping):
+        return content, ""
+    if first := next((key for key in content if isinstance(key, str) and key.endswith(A_KEY)), None):
+        prefix = first.removesuffix(A_KEY)
+        state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
+        return state, f"the tensors whose names begin with {prefix}" if prefix else ""
+    inside = {key: find_state_dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+    found = {key: state for key, (state, _) in inside.items() if A_KEY in state}
+    for key in sorted(found, key=lambda key: "ema" not in str(key).lower()):
+        rest = f", {inside[key][1]}" if inside[key][1] else ""
+        return found[key], f"its '{key}'{rest}" if key != "state_dict" or rest or len(found) > 1 else ""
+    return content, ""
+
+
 def load_face_unet(path: Path) -> FaceUNet:
     """Read a network for inference, on the CPU in float32: the course's UNet.pt or a file of `save_weights`.
 
+    Of other files with such a network in them, what is taken (`find_state_dict`) is said on stderr.
     The tensors of the file become the network's own; nothing is copied.
 
     Raises:
-        UserError: the file is missing or damaged, or its keys and shapes are not those of such a network.
+        UserError: the file is missing or damaged, holds no such network, or a weight is not finite.
     """
-    content = load_tensors(path)
-    state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
+    state, where = find_state_dict(load_tensors(path))
+    if where:
+        print(f"{path}: taking {where}", file=sys.stderr)
     try:
         config = FaceUNetConfig.from_state_dict(state)
         with torch.device("meta"):
             model = FaceUNet(config)
     except (LookupError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a face network like the course's UNet.pt ({type(error).__name__}: {error})"
-        ) from None
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: not a face network like the course's UNet.pt ({reason})") from None
     expected = {key: value.shape for key, value in model.state_dict().items()}
     wrong = sorted(expected.keys() ^ state.keys()) or sorted(k for k in expected if state[k].shape != expected[k])
     if wrong:
         what = f"{len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}"
         raise UserError(f"{path}: {what}; expected are the keys of the course's UNet.pt")
+    check_finite(path, state)
     for key, value in state.items():
         owner, _, name = key.rpartition(".")
         module = model.get_submodule(owner)

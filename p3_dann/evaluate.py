@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.device import choose_device
 from common.digits import DigitSet, load_digits, read_labels
 from p3_dann import augment
@@ -53,10 +53,10 @@ def agreement(model: DigitNetwork, images: Tensor, *, seed: int = 0, batch_size:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--predictions", type=Path)
-    parser.add_argument("--labels", type=Path)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--data", type=Path, help="folder with data/*.png and val.csv")
+    parser.add_argument("--predictions", type=some_path)
+    parser.add_argument("--labels", type=some_path)
+    parser.add_argument("--weights", type=some_path)
+    parser.add_argument("--data", type=some_path, help="folder with data/*.png and val.csv")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     if arguments.predictions and arguments.labels:

@@ -6,7 +6,6 @@ python3 -m p3_dann.figures --data hw2_data/digits --target svhn --before runs/p3
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from common.cli import command
+from common.cli import command, some_path
 from common.digits import load_digits
 from common.figures import save_figure
 from common.rng import generator
@@ -87,11 +86,11 @@ def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[s
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with mnistm/, svhn/ and usps/")
+    parser.add_argument("--data", type=some_path, required=True, help="folder with mnistm/, svhn/ and usps/")
     parser.add_argument("--target", choices=("svhn", "usps"), required=True)
-    parser.add_argument("--before", type=Path, required=True, help="weights trained on source")
-    parser.add_argument("--after", type=Path, required=True, help="adapted weights")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--before", type=some_path, required=True, help="weights trained on source")
+    parser.add_argument("--after", type=some_path, required=True, help="adapted weights")
+    parser.add_argument("--out", type=some_path, required=True)
     arguments = parser.parse_args(argv)
     parts = []
     for number, name in enumerate(("mnistm", arguments.target)):

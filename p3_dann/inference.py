@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import CHECKPOINTS, load_network
+from common.cli import UserError
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
 
@@ -35,7 +36,14 @@ def predict(model: DigitNetwork, images: Tensor, *, batch_size: int = 64) -> Ten
     """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images.
 
     Small batches are faster on a CPU: memory of larger feature maps goes back to the system after every layer.
+
+    Raises:
+        UserError: an output is not finite.
     """
-    device = next(model.parameters()).device
-    parts = [model(prepare(batch.to(device))).logits.argmax(dim=1).cpu() for batch in images.split(batch_size)]
+    device, parts = next(model.parameters()).device, []
+    for batch in images.split(batch_size):
+        logits = model(prepare(batch.to(device))).logits
+        if not logits.isfinite().all():
+            raise UserError("the classifier's output is not finite; are its weights damaged?")
+        parts.append(logits.argmax(dim=1).cpu())
     return torch.cat(parts)

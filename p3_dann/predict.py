@@ -8,36 +8,28 @@ The images tell which domain they are from, and so which network reads them; the
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.device import choose_device
 from common.digits import read_digit
 from common.files import atomic_write
+from common.images import picture_files
 from p3_dann.inference import load_classifier, predict, recognise_domain
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray | None]:
     """Every image file of a folder by name, sorted: (28, 28, 3) uint8, or None where unreadable, which is reported.
 
     Raises:
-        UserError: no folder, no image files in it, or none that can be read.
+        UserError: no folder, no pictures in it, or none that can be read.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    paths = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
-    if not paths:
-        raise UserError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in this folder")
+    paths = picture_files(folder)
     images: dict[str, np.ndarray | None] = {}
     for path in tqdm(paths, unit="image", desc="reading", mininterval=1.0):
         try:
@@ -50,13 +42,23 @@ def read_images(folder: Path) -> dict[str, np.ndarray | None]:
     return images
 
 
+def write_predictions(path: Path, labels: Mapping[str, int]) -> None:
+    """A CSV image_name,label; names keep their bytes, whatever the encoding, and are quoted where they must be."""
+    rows = ["image_name,label"]
+    for name, label in labels.items():
+        quoted = '"' + name.replace('"', '""') + '"' if any(mark in name for mark in ',"\r\n') else name
+        rows.append(f"{quoted},{label}")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(("\n".join(rows) + "\n").encode("utf-8", "surrogateescape"))
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image_dir", type=Path)
-    parser.add_argument("pred_csv", type=Path)
+    parser.add_argument("image_dir", type=some_path)
+    parser.add_argument("pred_csv", type=some_path)
     parser.add_argument("--domain", choices=("svhn", "usps"), help="(default: recognised from the images)")
-    parser.add_argument("--weights", type=Path, help="(default: the released ones of the domain)")
+    parser.add_argument("--weights", type=some_path, help="(default: the released ones of the domain)")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
@@ -68,9 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_classifier(arguments.weights or domain).to(device)
     predicted = dict(zip(readable, predict(model, tensor).tolist()))
     fallback = Counter(predicted.values()).most_common(1)[0][0]
-    table = pd.DataFrame({"image_name": list(images), "label": [predicted.get(name, fallback) for name in images]})
-    with atomic_write(arguments.pred_csv) as temporary:
-        table.to_csv(temporary, index=False)
+    write_predictions(arguments.pred_csv, {name: predicted.get(name, fallback) for name in images})
     return 0
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from common.cli import UserError, command
+from common.cli import UserError, command, some_path
 from common.files import atomic_write
 from common.run_folder import as_typed, read_settings
 
@@ -43,14 +43,14 @@ class Run:
     @property
     def minutes(self) -> float:
         """How long the training steps took, nan where nothing was logged."""
-        rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         return float(np.mean([row["seconds"] for row in rows]) * self.options["steps"] / 60) if rows else math.nan
 
 
 def read_run(path: Path) -> Run:
     """Raises UserError where the run isn't finished with the options that it has."""
     try:
-        result = json.loads((path / "result.json").read_text())
+        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no result.json; finish the run with p3_dann.train") from None
     settings = read_settings(path / "options.json")
@@ -136,9 +136,9 @@ def print_ablation(runs: Sequence[Run]) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("runs", type=some_path, nargs="+")
     parser.add_argument("--ablation", action="store_true")
-    parser.add_argument("--out", type=Path, help="write the homework's table as a CSV, too")
+    parser.add_argument("--out", type=some_path, help="write the homework's table as a CSV, too")
     arguments = parser.parse_args(argv)
     runs = [read_run(path) for path in arguments.runs]
     if arguments.ablation:

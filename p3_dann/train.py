@@ -27,6 +27,7 @@ from common.device import choose_device
 from common.digits import load_digits
 from common.files import atomic_write
 from common.rng import batch_at, step_seed
+from common.run_folder import read_settings
 from common.training import (
     FitOptions,
     Loss,
@@ -133,15 +134,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     unlabelled, val = (load_digits(arguments.data / train.target, f"{split}.csv") for split in ("train", "val"))
     recipe = {"train": to_json(train), "objective": to_json(objective)}
     settings = {**recipe, "network": to_json(config), "data": {"fingerprint": data}}
-    asked = {"fit": to_json(options), **settings}
     ema = fit(loss, model, options, arguments.run_dir, settings=settings).requires_grad_(False)
     if not is_main_process():
         return 0
     save_weights(arguments.run_dir / "weights.pt", ema, config, **recipe, fit=to_json(options))
-    result = {"settings": asked, "val_accuracy": accuracy(ema, val), "agreement": agreement(ema, unlabelled.images)}
+    result = {
+        "settings": read_settings(arguments.run_dir / "options.json"),
+        "val_accuracy": accuracy(ema, val),
+        "agreement": agreement(ema, unlabelled.images),
+    }
     print(f"val accuracy {result['val_accuracy']:.4f}, agreement {result['agreement']:.4f}")
     with atomic_write(arguments.run_dir / "result.json") as temporary:
-        temporary.write_text(json.dumps(result) + "\n")
+        temporary.write_text(json.dumps(result) + "\n", encoding="utf-8")
     return 0
 
 

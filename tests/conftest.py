@@ -15,6 +15,16 @@ from PIL import Image
 
 from common.files import REPOSITORY
 
+STARTS_PROCESSES = ("test_trainings.py", "test_environment.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"script", "predict"} & {*item.fixturenames} or item.path.name in STARTS_PROCESSES:  # type: ignore[attr-defined]
+            item.add_marker("processes")
+        if "golden" in item.fixturenames:  # type: ignore[attr-defined]
+            item.add_marker("large")
+
 
 @pytest.fixture(autouse=True)
 def reproducible() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bash tests/rehearsal.sh      what graders do: clone what is committed, check the rules, run the scripts with their limits
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
 . "$here/environment.sh"
 use_environment graded
 fresh=$(mktemp -d)

@@ -53,3 +53,62 @@ def test_an_environment_of_ones_own_is_taken_or_refused(clone):
     (clone.parent / "empty" / "bin").mkdir(parents=True)
     refused = python_of(clone, HW2_VENV=str(clone.parent / "empty"))
     assert refused.returncode != 0 and "HW2_VENV" in refused.stderr
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A PATH with few tools and a python3.10 whose pip fails or works; (run, folder of the environments)."""
+    (tmp_path / "bin").mkdir()
+    cache = tmp_path / "cache" / "dlcv-hw2"
+
+    def run(root, *, pip, tools="bash cat mkdir rm touch dirname", errexit=True, **environment):
+        shutil.rmtree(tmp_path / "bin")
+        (tmp_path / "bin").mkdir()
+        for tool in tools.split():
+            (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+        python = tmp_path / "bin" / "python3.10"
+        python.write_text(
+            "#!/usr/bin/env bash\n"
+            'if [ "$1 $2" = "-m venv" ]; then\n'
+            f'    mkdir -p "$3/bin"; printf "#!/usr/bin/env bash\\n{FAKE[pip]}" > "$3/bin/python"\n'
+            '    chmod +x "$3/bin/python"; exit 0\n'
+            f'fi\nexec "{sys.executable}" "$@"\n'
+        )
+        python.chmod(0o755)
+        (tmp_path / "bin" / "chmod").symlink_to(shutil.which("chmod"))
+        mode = "set -euo pipefail; . ./environment.sh; use_environment graded; echo made"
+        code = mode if errexit else ". ./environment.sh && use_environment graded && echo made"
+        env = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(cache.parent), **environment}
+        env = {name: value for name, value in env.items() if value}
+        return subprocess.run(["bash", "-c", code], cwd=root, env=env, capture_output=True, text=True)
+
+    return run, cache
+
+
+FAKE = {"works": "", "fails": 'case "$*" in *pip*) exit 1;; esac\\n'}
+
+
+@pytest.mark.parametrize("errexit", [True, False])
+def test_a_failed_install_is_no_environment_and_is_made_anew(clone, bare, errexit):
+    run, cache = bare
+    failed = run(clone, pip="fails", errexit=errexit)
+    assert failed.returncode != 0 and "made" not in failed.stdout and "could not be made" in failed.stderr
+    assert not list(cache.rglob("complete"))
+    again = run(clone, pip="works", errexit=errexit)
+    assert again.returncode == 0 and "made" in again.stdout and len(list(cache.rglob("complete"))) == 1
+
+
+@pytest.mark.parametrize("tools", ["bash cat mkdir rm touch dirname", "bash cat mkdir rm touch dirname sha256sum"])
+def test_nothing_but_bash_and_python_is_needed_and_no_others_environment_is_touched(clone, bare, tools):
+    run, cache = bare
+    (cache / "another").mkdir(parents=True)
+    (cache / "another" / "complete").touch()
+    result = run(clone, pip="works", tools=tools)
+    assert result.returncode == 0, result.stderr
+    assert (cache / "another" / "complete").exists() and len(list(cache.rglob("complete"))) == 2
+
+
+def test_without_a_home_one_line_says_what_to_set(clone, bare):
+    run, _ = bare
+    refused = run(clone, pip="works", XDG_CACHE_HOME="")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: set HOME or XDG_CACHE_HOME")

@@ -1,16 +1,25 @@
+import sys
+import zipfile
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from common.checkpoint import load_weights, save_weights
+from common.checkpoint import load_network, load_tensors, load_weights, save_weights
 from common.cli import UserError
 
 
 @dataclass(frozen=True)
 class Shape:
     sizes: tuple[int, ...] = (3, 2)
+
+
+class Shaped(nn.Module):
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.linear = nn.Linear(*shape.sizes)
 
 
 def test_weights_round_trip(tmp_path):
@@ -23,7 +32,17 @@ def test_weights_round_trip(tmp_path):
     assert weights.state_dict["1.num_batches_tracked"].dtype == torch.int64
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text", "foreign", "code"])
+WHAT_IT_IS = {
+    "missing": "no such file",
+    "empty": "an empty file",
+    "truncated": "damaged, or not a PyTorch file",
+    "text": "damaged, or not a PyTorch file",
+    "foreign": "not a weight file of this project",
+    "code": r"holds a Python object \(torch.nn.modules.linear.Linear\)",
+}
+
+
+@pytest.mark.parametrize("damage", WHAT_IT_IS)
 def test_damaged_files_are_a_users_error(tmp_path, damage):
     path = tmp_path / "a.pt"
     save_weights(path, nn.Linear(50, 50), Shape())
@@ -36,5 +55,51 @@ def test_damaged_files_are_a_users_error(tmp_path, damage):
         torch.save({"config": nn.Linear(1, 1), "metadata": {}, "state_dict": {}}, path)
     else:
         path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "text": b"hello"}[damage])
-    with pytest.raises(UserError, match=r"a\.pt: (no such file|not a)"):
+    with pytest.raises(UserError, match=r"a\.pt: " + WHAT_IT_IS[damage]):
         load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"<!DOCTYPE html><html>virus scan warning</html>", "a web page"),
+        (b"\n<html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("zip", "a zip file, but not of torch.save"),
+        ("script", "a TorchScript module"),
+        (np.zeros((1, 3, 32, 32), np.float32), "holds a Python object .*numpy"),
+    ],
+)
+def test_what_is_no_weight_file_is_named_and_safe_loading_stays_on(tmp_path, content, words):
+    path = tmp_path / "UNet.pt"
+    if isinstance(content, str) and content == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("UNet.pt", b"inside")
+    elif isinstance(content, str):
+        torch.jit.save(torch.jit.script(nn.ReLU()), path)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=words) as refused:
+        load_tensors(path)
+    assert "weights_only" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_safetensors_are_read_where_the_package_is(tmp_path, monkeypatch):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"a": torch.arange(3.0)}, tmp_path / "UNet.pt")
+    assert torch.equal(load_tensors(tmp_path / "UNet.pt")["a"], torch.arange(3.0))
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(UserError, match="pip install safetensors"):
+        load_tensors(tmp_path / "UNet.pt")
+
+
+def test_a_network_with_a_nan_is_refused(tmp_path):
+    module = Shaped(Shape())
+    save_weights(tmp_path / "w.pt", module, Shape())
+    content = torch.load(tmp_path / "w.pt", weights_only=True)
+    content["state_dict"]["linear.bias"][1] = torch.nan
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="linear.bias is not finite"):
+        load_network(tmp_path / "w.pt", Shaped, Shape)

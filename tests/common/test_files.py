@@ -40,3 +40,37 @@ def test_the_file_is_as_readable_as_any_other(tmp_path):
         temporary.write_text("")
     (tmp_path / "b").write_text("")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "target.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    (tmp_path / "dangling.csv").symlink_to("new.csv")
+    for name in ("link.csv", "dangling.csv"):
+        with atomic_write(tmp_path / name) as temporary:
+            temporary.write_text("new")
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "target.csv").read_text() == (tmp_path / "new.csv").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dangling.csv", "link.csv", "new.csv", "target.csv"]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_mounted_file_is_written_into(tmp_path, monkeypatch, number):
+    path = tmp_path / "mounted.csv"
+    path.write_text("a longer old content")
+    before = path.stat().st_ino
+
+    def busy(*_):
+        raise OSError(number, "busy")
+
+    monkeypatch.setattr(os, "replace", busy)
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and path.stat().st_ino == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_of_any_legal_length(tmp_path):
+    path = tmp_path / ("a" * 255)
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"

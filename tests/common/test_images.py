@@ -8,7 +8,16 @@ import torch
 from PIL import Image
 
 from common.cli import UserError
-from common.images import grid, read_pictures, read_rgb, to_uint8, to_unit_range, write_png
+from common.images import (
+    grid,
+    picture_files,
+    pictures_of_array,
+    read_pictures,
+    read_rgb,
+    to_uint8,
+    to_unit_range,
+    write_png,
+)
 
 
 def test_uint8_survives_the_unit_range():
@@ -103,10 +112,10 @@ def test_both_forms_of_a_set_are_the_same_squares(tmp_path):
         read_pictures(tmp_path / "set")
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "array", "floats", "missing"])
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "array", "complex", "missing"])
 def test_a_foreign_or_missing_set_is_named(tmp_path, kind):
     images, path = np.zeros((3, 8, 8, 3), np.uint8), tmp_path / "bad.npz"
-    np.savez(path, images=images / 255 if kind == "floats" else images)
+    np.savez(path, images=images * 1j if kind == "complex" else images)
     if kind == "array":
         np.save(tmp_path / "array.npy", images)
         (tmp_path / "array.npy").rename(path)
@@ -116,3 +125,86 @@ def test_a_foreign_or_missing_set_is_named(tmp_path, kind):
         path.unlink()
     with pytest.raises(UserError, match="bad.npz: (not a .npz|no such file)"):
         read_pictures(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("orientation, turns", [(1, 0), (3, 2), (6, 1), (8, 3)])
+def test_a_picture_is_read_as_a_viewer_shows_it(tmp_path, orientation, turns):
+    upright = np.zeros((16, 16, 3), np.uint8)
+    upright[:8, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.rot90(upright, turns).copy()).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png")), upright)
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_float_pictures_are_not_black(tmp_path, scale):
+    values = np.linspace(0, scale, 16, dtype=np.float32).reshape(4, 4)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    expected = np.linspace(0, 255, 16).round().reshape(4, 4)
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.tif"))[..., 0], expected)
+    Image.fromarray(values - scale).save(tmp_path / "b.tif")
+    with pytest.raises(UserError, match="floats from"):
+        read_rgb(tmp_path / "b.tif")
+
+
+RGB = np.random.RandomState(1).randint(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+ONE_CHANNEL = RGB[..., 0]
+
+
+@pytest.mark.parametrize(
+    "array, expected",
+    [
+        (RGB, RGB),
+        (RGB.transpose(0, 3, 1, 2), RGB),
+        (RGB.astype(np.int64), RGB),
+        (RGB / 255, RGB),
+        (RGB.astype(np.float32), RGB),
+        (ONE_CHANNEL, ONE_CHANNEL[..., None]),
+        (ONE_CHANNEL[..., None], ONE_CHANNEL[..., None]),
+        (ONE_CHANNEL[:, None], ONE_CHANNEL[..., None]),
+        (ONE_CHANNEL.reshape(5, 64), ONE_CHANNEL[..., None]),
+        (ONE_CHANNEL > 99, (ONE_CHANNEL > 99)[..., None] * np.uint8(255)),
+    ],
+)
+def test_arrays_in_the_wild_are_read(array, expected):
+    assert np.array_equal(pictures_of_array(array), np.broadcast_to(expected, (5, 8, 8, 3)))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        RGB - 0.5,
+        RGB * 2.0,
+        RGB.astype(int) + 1,
+        (ONE_CHANNEL > 99).astype(int),
+        RGB[:, :3],
+        RGB.reshape(5, -1),
+        RGB[..., :2],
+        RGB[0, 0, 0],
+    ],
+)
+def test_arrays_that_could_be_read_in_two_ways_or_none_are_refused(array):
+    with pytest.raises(ValueError, match="give"):
+        pictures_of_array(array)
+
+
+def test_one_policy_for_all_folders_of_pictures(tmp_path, capsys):
+    for name in ("b.PNG", "a.jfif", ".hidden.png", "Thumbs.db", "labels.csv", "x.txt", "y.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in picture_files(tmp_path)] == ["a.jfif", "b.PNG"]
+    assert "left out as no pictures: 'Thumbs.db', 'folder.png', 'labels.csv' and 2 more" in capsys.readouterr().err
+
+
+def test_pictures_one_folder_below_are_taken_and_said(tmp_path, capsys):
+    (tmp_path / "outer" / "data").mkdir(parents=True)
+    (tmp_path / "outer" / "data" / "a.png").write_bytes(b"")
+    assert picture_files(tmp_path) == [tmp_path / "outer" / "data" / "a.png"]
+    assert f"taking those of {tmp_path / 'outer' / 'data'}" in capsys.readouterr().err
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.png").write_bytes(b"")
+    with pytest.raises(UserError, match="pictures only in 2 folders below; give one, like"):
+        picture_files(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        picture_files(tmp_path / "none")

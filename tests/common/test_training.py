@@ -13,7 +13,7 @@ from torch import nn
 from common.cli import Stopped, UserError
 from common.files import REPOSITORY
 from common.run_folder import read_settings
-from common.training import FitOptions, fit, learning_rate_factor, make_optimizers
+from common.training import FitOptions, fit, learning_rate_factor, make_optimizers, training_parser
 
 OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
 
@@ -124,7 +124,7 @@ def test_a_folder_that_starts_anew_forgets_the_state_before_the_cooldown(tmp_pat
         ("options.json", b"", "not readable as a run's options"),
         ("options.json", b"[]", "not readable as a run's options"),
         ("options.json", b'{"fit": {}}', "not readable as a run's options"),
-        ("state.pt", b"damaged", "not a readable PyTorch file"),
+        ("state.pt", b"damaged", "damaged, or not a PyTorch file"),
         ("state.pt", {"weights": 1}, "not the state of a training"),
         ("state.pt", {"step": 3, "sums": {}}, "a state of another version or network"),
     ],
@@ -270,6 +270,7 @@ torch.save(module.state_dict(), run / f"{sys.argv[2]}{torch.initial_seed()}.pt")
 """
 
 
+@pytest.mark.processes
 def test_two_processes_take_different_batches_and_average_their_gradients(tmp_path):
     (tmp_path / "script.py").write_text(TWO_PROCESSES)
     command = [
@@ -304,3 +305,18 @@ def test_learning_rate_is_a_trapezoid():
     factors = [learning_rate_factor(step, options) for step in range(100)]
     assert factors[0] == pytest.approx(0.1) and factors[50] == 1.0 and factors[99] == pytest.approx(0.05)
     assert max(factors) == 1.0 and factors.index(1.0) == 9 and min(factors) > 0
+
+
+def test_presets_may_have_blank_lines_comments_and_any_line_ending(tmp_path):
+    (tmp_path / "preset.txt").write_bytes(b"# mine\r\n--data=d\r\n\r\n  --run-dir=r \r\n\n")
+    arguments = training_parser(None, data="").parse_args([f"@{tmp_path / 'preset.txt'}"])
+    assert (str(arguments.data), str(arguments.run_dir)) == ("d", "r")
+
+
+def test_another_number_of_processes_is_another_run(tmp_path, monkeypatch):
+    fit(loss, network(), OPTIONS, tmp_path)
+    options = json.loads((tmp_path / "options.json").read_text())
+    options["processes"]["world_size"] = 2
+    (tmp_path / "options.json").write_text(json.dumps(options))
+    with pytest.raises(UserError, match="processes 2 there, processes 1 here"):
+        fit(loss, network(), OPTIONS, tmp_path)

@@ -58,8 +58,8 @@ def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "fault, words",
     [
-        ("missing", "nowhere: no images"),
-        ("empty", "out: no images"),
+        ("missing", "nowhere: no such folder"),
+        ("empty", "out: no pictures"),
         ("size", "3_001.png: an image of 27 x 28"),
         ("name", "x_001.png: "),
         ("number", "00031.png: "),

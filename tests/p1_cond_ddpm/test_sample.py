@@ -103,9 +103,11 @@ def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
     assert list(whole) == [f"{n:05d}.png" for n in range(1, 6)]
     for name in ("00002.png", "00005.png"):
         (tmp_path / "out" / name).unlink()
-    (tmp_path / "out" / "00001.png").write_bytes(b"kept")
+    Image.new("RGB", (28, 28), "red").save(tmp_path / "out" / "00001.png")
+    (tmp_path / "out" / "00003.png").write_bytes(b"")
     assert sample.main([*command, "--count", "5"]) == 0
-    assert (tmp_path / "out" / "00001.png").read_bytes() == b"kept"
+    assert Image.open(tmp_path / "out" / "00001.png").getpixel((0, 0)) == (255, 0, 0)  # kept
+    assert np.abs(images(tmp_path / "out")["00003.png"].astype(int) - whole["00003.png"]).max() <= 1
     again = np.asarray(Image.open(tmp_path / "out" / "00005.png")).astype(int)
     assert np.abs(again - whole["00005.png"]).max() <= 1
     assert sample.main([*command, "--count", "5", "--seed", "1"]) == 2
@@ -201,3 +203,12 @@ def test_bad_input_is_one_line(script, tmp_path, weights):
     assert_one_line_error(
         script("hw2_1.sh", "out", "--weights", "foreign.pt"), "foreign.pt", "not the weights of a UNet"
     )
+
+
+@pytest.mark.parametrize(
+    "interval, words", [(["500", "100"], "the smaller timestep first"), (["5"], "give two timesteps")]
+)
+def test_intervals_that_say_nothing_are_refused(tmp_path, weights, capsys, interval, words):
+    command = [str(tmp_path / "out"), "--weights", str(weights), "--guidance-interval", *interval]
+    assert sample.main(command) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()

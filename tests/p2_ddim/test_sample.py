@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_bad_input_is_one_line_and_writes_nothing(script, inputs):
     assert_one_line_error(script("hw2_2.sh", "nowhere", "out", "thin.pt"), "nowhere: no noise files")
     assert_one_line_error(script("hw2_2.sh", "noise", "out", "nothing.pt"), "nothing.pt: no such file")
     (inputs / "noise" / "01.pt").write_bytes(b"half")
-    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: not a readable PyTorch file")
+    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: damaged, or not a PyTorch file")
     assert not (inputs / "other").exists()
 
 
@@ -166,3 +167,26 @@ def test_evaluate_prints_the_mean_square(tmp_path, capsys):
     assert capsys.readouterr().out == "00.png MSE 3.0000\nmean MSE 3.0000\n"
     Image.new("RGB", (5, 4)).save(tmp_path / "b" / "00.png")
     assert evaluate.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+
+
+def test_an_image_that_is_not_finite_is_named_and_not_written(model, inputs):
+    def broken(x, t):
+        eps = torch.zeros_like(x)
+        eps[-1] = torch.nan
+        return eps
+
+    broken.parameters = model.parameters
+    noises = dict.fromkeys("abc", torch.randn(1, 3, 32, 32))
+    with pytest.raises(UserError, match=r"c\.pt: its image is not finite at t = 501"):
+        sample.sample_to_files(broken, noises, inputs / "out", chunk_size=3, num_steps=2)
+    assert not (inputs / "out").exists()
+
+
+def test_a_sparse_noise_and_a_long_name_work(inputs, script):
+    shutil.rmtree(inputs / "noise")
+    (inputs / "noise").mkdir()
+    name = "a" * 245
+    torch.save(torch.randn(1, 3, 32, 32).to_sparse(), inputs / "noise" / f"{name}.pt")
+    result = script("hw2_2.sh", "noise", "out", "thin.pt", "--num-steps", "1")
+    assert result.returncode == 0, result.stderr
+    assert [path.stem for path in (inputs / "out").iterdir()] == [name]

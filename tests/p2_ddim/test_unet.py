@@ -73,3 +73,38 @@ def test_other_files_are_a_users_error(tmp_path, fault):
     torch.save(state, tmp_path / "UNet.pt")
     with pytest.raises(UserError, match=r"UNet\.pt: .*the course's UNet\.pt"):
         load_face_unet(tmp_path / "UNet.pt")
+
+
+WRAPPERS = {
+    "DataParallel": lambda s: {f"module.{key}": value for key, value in s.items()},
+    "torch.compile": lambda s: {f"_orig_mod.{key}": value for key, value in s.items()},
+    "AveragedModel": lambda s: {"n_averaged": torch.tensor(5), **{f"module.{key}": value for key, value in s.items()}},
+    "model": lambda s: {"epoch": 1, "model": s},
+    "lightning": lambda s: {"epoch": 1, "state_dict": {f"model.{key}": value for key, value in s.items()}},
+    "deep": lambda s: {"checkpoint": {"optimizer": {"state": {}}, "net": {f"module.{k}": v for k, v in s.items()}}},
+    "ema": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_state_dict_is_found_in_what_people_save_around_it(tmp_path, capsys, wrapper):
+    state = FaceUNet(THIN).state_dict()
+    torch.save(WRAPPERS[wrapper](state), tmp_path / "UNet.pt")
+    found = load_face_unet(tmp_path / "UNet.pt").state_dict()
+    assert found.keys() == state.keys() and all(torch.equal(found[key], value) for key, value in state.items())
+    assert "UNet.pt: taking " in capsys.readouterr().err
+
+
+def test_nothing_is_said_of_a_plain_file(tmp_path, capsys):
+    torch.save(FaceUNet(THIN).state_dict(), tmp_path / "UNet.pt")
+    load_face_unet(tmp_path / "UNet.pt")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_nan_in_the_weights_is_named(tmp_path):
+    state = FaceUNet(THIN).state_dict()
+    state["out.2.weight"].view(-1)[0] = torch.nan
+    torch.save(state, tmp_path / "UNet.pt")
+    with pytest.raises(UserError, match="out.2.weight is not finite"):
+        load_face_unet(tmp_path / "UNet.pt")

@@ -63,7 +63,7 @@ def test_two_runs_write_the_same_bytes(script, digit_folder, tmp_path, weights):
 def test_bad_input_is_one_line(script, digit_folder, tmp_path, weights):
     assert_one_line_error(script("hw2_3.sh", "nowhere", "p.csv"), "nowhere: no such folder")
     (tmp_path / "empty").mkdir()
-    assert_one_line_error(script("hw2_3.sh", "empty", "p.csv"), "empty: no images")
+    assert_one_line_error(script("hw2_3.sh", "empty", "p.csv"), "empty: no pictures")
     (tmp_path / "empty" / "a.png").write_bytes(b"")
     assert_one_line_error(script("hw2_3.sh", "empty", "p.csv"), "none of its 1 images")
     folder = digit_folder() / "data"

@@ -1,0 +1,17 @@
+"""python3 REPOSITORY MODULE ARGUMENTS: what the shell scripts run. The folder as it is becomes Python's first path."""
+
+import os
+import runpy
+import sys
+
+for stream in range(3):  # a closed one would give its number to the next file that is opened
+    try:
+        os.fstat(stream)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+
+try:
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+except ModuleNotFoundError as error:
+    print(f"error: no package {error.name} for {sys.executable}; install requirements.txt", file=sys.stderr)
+    raise SystemExit(2) from None
