@@ -75,12 +75,28 @@ def load_tensors(path: Path) -> Any:
             return load_file(path)
         except Exception as error:  # safetensors' own, which has no public base class
             raise UserError(f"{path}: a damaged safetensors file ({error})") from None
+    if is_torchscript(path):  # which torch 2.0.1 would run in spite of weights_only
+        raise UserError(f"{path}: a TorchScript module; save its state_dict() with torch.save instead")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch 2.0.1's own loader, and of foreign files
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for damaged files
         raise UserError(f"{path}: {what_it_is(path, str(error))}") from None
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is what torch.jit.save writes."""
+    return any(name.endswith("/constants.pkl") for name in names_in_zip(path))
+
+
+def names_in_zip(path: Path) -> list[str]:
+    """The names of a zip's files, none where it isn't a zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return []
 
 
 def is_safetensors(path: Path) -> bool:
@@ -100,13 +116,9 @@ def what_it_is(path: Path, error: str) -> str:
         return "a web page, not a PyTorch file; open the link in a browser and download the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run git lfs pull"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [name.partition("/")[2] for name in archive.namelist()]
-        if "constants.pkl" in names:
-            return "a TorchScript module; save its state_dict() with torch.save instead"
-        if "data.pkl" not in names:
-            return "a zip file, but not of torch.save; unpack it first"
+    names = names_in_zip(path)
+    if names and not any(name.endswith("/data.pkl") for name in names):
+        return "a zip file, but not of torch.save; unpack it first"
     if found := re.search(r"(?:GLOBAL|class|global) `?'?([A-Za-z_][\w.]*\.\w+)", error):
         return f"holds a Python object ({found[1]}), not only tensors; save a tensor or a state_dict() with torch.save"
     return "damaged, or not a PyTorch file; copy or download it again"
