@@ -79,12 +79,10 @@ class RunFolder:
             raise UserError(f"{path}: not the state of a training; give another --run-dir")
         return state
 
-    def save(self, state: State, *, before_cooldown: bool) -> None:
-        """Write the state, and keep it apart where it is the last one before the learning rate falls."""
-        if self.writes and before_cooldown:
-            save_tensors(self.before_cooldown, state)
-        if self.writes:
-            save_tensors(self.state, state)
+    def state_files(self, *, before_cooldown: bool) -> list[Path]:
+        """Where this process writes a state: apart, too, where it is the last one before the learning rate falls."""
+        files = [self.before_cooldown, self.state] if before_cooldown else [self.state]
+        return files if self.writes else []
 
     def log(self, line: Mapping[str, float]) -> None:
         """Append a line of metrics; what is not finite becomes null."""

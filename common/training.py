@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import option, to_json
 from common.device import autocast
@@ -239,7 +240,8 @@ def fit(
                 sums = {}
             if saves:
                 state = {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}}
-                folder.save(state, before_cooldown=done == constant_steps(options))
+                for file in folder.state_files(before_cooldown=done == constant_steps(options)):
+                    save_tensors(file, state)
                 saved = done
             if saves and folder.writes and not stops:
                 on_save(ema.module)

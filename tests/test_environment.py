@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,10 @@ def test_without_a_home_one_line_says_what_to_set(clone, bare):
     run, _ = bare
     refused = run(clone, pip="works", XDG_CACHE_HOME="")
     assert refused.returncode == 2 and refused.stderr.startswith("error: set HOME or XDG_CACHE_HOME")
+
+
+def test_two_that_start_at_once_make_one_environment(clone):
+    with ThreadPoolExecutor() as pool:
+        results = [future.result() for future in [pool.submit(python_of, clone) for _ in range(2)]]
+    assert [result.returncode for result in results] == [0, 0] and results[0].stdout == results[1].stdout
+    assert sum("making" in result.stderr for result in results) == 1

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from common.checkpoint import load_weights, save_weights
+from common.cli import UserError
 from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.unet import UNet
 from tests.helpers import SMALL, assert_one_line_error, randomised
@@ -212,3 +213,11 @@ def test_intervals_that_say_nothing_are_refused(tmp_path, weights, capsys, inter
     command = [str(tmp_path / "out"), "--weights", str(weights), "--guidance-interval", *interval]
     assert sample.main(command) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_image_that_is_not_finite_is_named(monkeypatch):
+    broken = lambda self, x, t, labels: x * torch.where(labels == 4, torch.nan, 1.0)[:, None, None, None]
+    monkeypatch.setattr(UNet, "forward", broken)
+    images, options = sampling.digits_by_number(1, seed=0), sampling.SampleOptions(num_steps=2, precision="float32")
+    with pytest.raises(UserError, match="4_001.png: not finite at t = 999"):
+        list(sampling.sample_images(randomised(UNet(SMALL)), options, images, batch_size=10))
