@@ -120,6 +120,8 @@ def _estimate(denoise: Denoiser, x: Tensor, t: int, abar: float, prediction: str
 
     Source: Salimans & Ho 2022, appendix D, for v.
     """
+    if prediction not in ("eps", "v"):
+        raise ValueError(f"prediction {prediction!r}: give 'eps' or 'v'")
     signal, sigma = math.sqrt(abar), math.sqrt(1 - abar)
     output = denoise(x, torch.full((len(x),), t, device=x.device)).to(x.dtype)  # from networks in bf16, too
     if prediction == "v":

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.diffusion import (
     NoiseSchedule,
+    NotFinite,
     ddim,
     ddim_timesteps,
     dpm_solver_pp_2m,
@@ -91,11 +92,54 @@ def test_spacing_makes_the_steps_smaller_at_one_end(spacing, finest):
 
 @pytest.mark.parametrize("steps, offset", [(0, 0), (1001, 0), (1000, 1), (50, -1)])
 def test_impossible_timesteps_are_refused(steps, offset):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="give 1 to 1000$|leave 0 to 999$"):
         ddim_timesteps(1000, steps, offset=offset)
     if offset == 0:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="give 1 to 1000$"):
             trailing_timesteps(1000, steps)
+
+
+def test_timesteps_out_of_the_range_are_named():
+    with pytest.raises(ValueError, match="offset 991: timesteps 991 to 1491 leave 0 to 999"):
+        ddim_timesteps(1000, 2, offset=991)
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m])
+def test_an_unknown_prediction_is_refused(sampler):
+    with pytest.raises(ValueError, match="'x_0': give 'eps' or 'v'"):
+        next(iter(sampler(lambda x, t: x, torch.zeros(1, 1, 1, 1), NoiseSchedule.linear(), [10], prediction="x_0")))
+    assert next(iter(sampler(lambda x, t: x, torch.ones(1, 1, 1, 1), NoiseSchedule.linear(), [10]))).x.isfinite()
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m])
+def test_estimates_beyond_either_bound_are_clipped(sampler):
+    schedule, x_T = NoiseSchedule.linear(), torch.tensor([-3.0, 3.0, 1e-3]).reshape(3, 1, 1, 1)
+    step = next(iter(sampler(lambda x, t: torch.zeros_like(x), x_T, schedule, [999, 1], clip_x_0=True)))
+    assert step.x_0.flatten()[:2].tolist() == [-1, 1] and 0 < step.x_0[2] < 1
+
+
+def test_samples_keep_the_type_of_the_starting_noise_whatever_the_network_computes_in():
+    x_T = torch.randn(1, 3, 4, 4, generator=generator(0))
+    for sampler in (ddim, dpm_solver_pp_2m):
+        assert run(sampler(lambda x, t: x.bfloat16(), x_T, NoiseSchedule.linear(), [900, 500, 10])).x.dtype == x_T.dtype
+
+
+def test_without_eta_no_noise_is_drawn():
+    drawn = []
+    randn_like = lambda x: drawn.append(1) or torch.randn_like(x)
+    x_T, schedule = torch.randn(1, 1, 2, 2), NoiseSchedule.linear()
+    run(ddim(lambda x, t: x, x_T, schedule, [900, 10], randn_like=randn_like))
+    assert not drawn
+    run(ddim(lambda x, t: x, x_T, schedule, [900, 10], eta=1.0, randn_like=randn_like))
+    assert len(drawn) == 1  # none in the last step
+
+
+def test_an_image_that_is_not_finite_ends_the_run_with_its_row_and_timestep():
+    second = torch.tensor([0.0, math.inf]).reshape(2, 1, 1, 1)
+    denoise = lambda x, t: torch.where((t == 500)[:, None, None, None], second, x)
+    with pytest.raises(NotFinite) as found:
+        run(ddim(denoise, torch.ones(2, 1, 2, 2), NoiseSchedule.linear(), [900, 500, 10]))
+    assert (found.value.t, found.value.row) == (500, 1)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7])
@@ -184,8 +228,8 @@ def test_the_clipped_estimate_rules_the_next_step_only_where_asked():
     schedule, x_T = NoiseSchedule.linear(), torch.full((1, 1, 1, 1), 3.0).double()
     denoise = lambda x, t: torch.zeros_like(x)  # x_0 = x / signal, far beyond 1
     kept, recomputed = (
-        next(iter(ddim(denoise, x_T, schedule, [999, 499], clip_x_0=True, use_clipped_model_output=flag)))
-        for flag in (False, True)
+        next(iter(ddim(denoise, x_T, schedule, [999, 499], clip_x_0=True, **options)))
+        for options in ({}, {"use_clipped_model_output": True})
     )
     signal, sigma = schedule.alphas_cumprod.sqrt(), (1 - schedule.alphas_cumprod).sqrt()
     assert kept.x_0 == recomputed.x_0 == 1 and kept.x.item() == pytest.approx(signal[499].item())
