@@ -84,7 +84,7 @@ def test_faces(real_data, script, tmp_path):
     assert len(errors) == 4 and np.mean(errors) < 3
 
 
-@pytest.mark.parametrize("name, least", [("svhn", 0.885), ("usps", 0.98)])
+@pytest.mark.parametrize("name, least", [("svhn", 0.9), ("usps", 0.98)])
 def test_domains(real_val, script, tmp_path, name, least):
     images, labels = real_val(name)
     (tmp_path / "renamed").mkdir()
