@@ -41,9 +41,13 @@ class NoiseSchedule:
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
+    def to(self, device: torch.device) -> "NoiseSchedule":
+        """The same with its levels on a device, where timesteps then index it without a detour over the CPU."""
+        return NoiseSchedule(self.alphas_cumprod.to(device))
+
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(abar_t), sqrt(1 - abar_t) for t (B,) int64: two (B, 1, 1, 1) tensors of `like`'s dtype and device."""
-        abar = self.alphas_cumprod[t.cpu()].reshape(-1, *[1] * (like.ndim - 1))
+        """sqrt(abar_t), sqrt(1 - abar_t) for t (B,) int64 beside the levels: two (B, 1, 1, 1) like `like`."""
+        abar = self.alphas_cumprod[t].reshape(-1, *[1] * (like.ndim - 1))
         return abar.sqrt().to(like), (1 - abar).sqrt().to(like)
 
     def add_noise(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -52,12 +56,12 @@ class NoiseSchedule:
         return signal * x_0 + sigma * noise
 
 
-def stratified_timesteps(count: int, num_timesteps: int) -> Tensor:
+def stratified_timesteps(count: int, num_timesteps: int, device: torch.device | None = None) -> Tensor:
     """`count` uniform timesteps, one per equal part of the range: (count,) int64.
 
     Source: Kingma et al. 2021, appendix I.1.
     """
-    position = (torch.rand(()) + torch.arange(count) / count) % 1
+    position = (torch.rand((), device=device) + torch.arange(count, device=device) / count) % 1
     return (position * num_timesteps).long().clamp(max=num_timesteps - 1)
 
 

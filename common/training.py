@@ -2,11 +2,12 @@
 
 import argparse
 import hashlib
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,38 +15,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
-from common.config import option, to_json
+from common.config import to_json
 from common.device import autocast
-from common.muon import Muon
+from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
 from common.rng import step_seed
-from common.run_folder import RunFolder, State
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    steps: int = option(5000, "optimiser steps; a run can be made longer", smallest=1)
-    optimizer: str = option(
-        "adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw")
-    )
-    learning_rate: float = option(1e-3, "peak learning rate", smallest=0, largest=1e6)
-    warmup: int = option(200, "steps of linear warm-up", smallest=0)
-    cooldown: float = option(
-        0.4, "share of the steps, at the end, over which the learning rate falls linearly to 0", smallest=0, largest=1
-    )
-    weight_decay: float = option(
-        0.01, "decoupled, of matrices and kernels alone: not of gains, biases and embeddings", smallest=0
-    )
-    clip: float = option(1.0, "largest gradient norm", smallest=0)
-    ema_decay: float = option(0.999, "decay of the exponential moving average of the weights", smallest=0, largest=1)
-    seed: int = option(0, "all randomness is a function of (seed, step)", smallest=0)
-    precision: str = option("bf16", "of the forward pass", choices=("bf16", "float32"))
-    save_every: int = option(500, "steps between two resumable states", smallest=1)
-    log_every: int = option(50, "steps averaged in one line of metrics.jsonl", smallest=1)
+from common.run_folder import RunFolder, Settings
 
 
 class TrainStep(NamedTuple):
@@ -81,61 +59,6 @@ def training_parser(description: str | None, *, data: str) -> argparse.ArgumentP
     )
     parser.add_argument("--device", default="auto")
     return parser
-
-
-def cooldown_steps(options: FitOptions) -> int:
-    return max(round(options.steps * options.cooldown), 1)
-
-
-def learning_rate_factor(step: int, options: FitOptions) -> float:
-    """Linear warm-up, constant, linear decay: trapezoid in 0..1."""
-    up = (step + 1) / max(options.warmup, 1)
-    down = (options.steps - step) / cooldown_steps(options)
-    return min(1.0, up, down)
-
-
-def constant_steps(options: FitOptions) -> int:
-    """After how many steps the learning rate begins to fall; until then it doesn't depend on `options.steps`."""
-    return options.steps - cooldown_steps(options) + 1
-
-
-def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon before it where asked for.
-
-    Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out
-    embeddings, output layers of few channels, biases and gains. Only matrices and kernels decay: a smaller gain, bias
-    or embedding is no simpler.
-    """
-    embeddings = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}
-    hidden, matrices, vectors = [], [], []
-    for p in module.parameters():
-        if p.ndim < 2 or p in embeddings:
-            vectors.append(p)
-        elif options.optimizer == "muon" and min(p.flatten(1).shape) > 16:
-            hidden.append(p)
-        else:
-            matrices.append(p)
-    adamw = [
-        {"params": some, "weight_decay": decay}
-        for some, decay in ((matrices, options.weight_decay), (vectors, 0.0))
-        if some
-    ]
-    optimizers: list[torch.optim.Optimizer] = []
-    if hidden:
-        optimizers.append(Muon(hidden, options.learning_rate, weight_decay=options.weight_decay))
-    if adamw:
-        optimizers.append(torch.optim.AdamW(adamw, lr=options.learning_rate))
-    return optimizers
-
-
-def averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """EMA of parameters and buffers; the decay starts at (1 + n) / (10 + n): the random start fades quickly."""
-
-    def average(mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
-        n = float(count)
-        return mean + (new - mean) * (1 - min(decay, (1 + n) / (10 + n)))
-
-    return AveragedModel(module, avg_fn=average, use_buffers=True).eval()
 
 
 def fingerprint(*data: Tensor) -> str:
@@ -175,128 +98,140 @@ def fit(
     own batches and random numbers, gradients are averaged, and the first process's network is the result.
 
     Raises:
-        UserError: the run folder holds a run with other options, or a loss or gradient is not finite; the last state
-        stays. Stopped: SIGINT or SIGTERM came, and the state is saved.
+        UserError: the run folder holds a run with other options, or a number is not finite; the last state stays.
+        Stopped: SIGINT or SIGTERM came; the state is saved.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = next(module.parameters()).device
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    ema = averaged(module, options.ema_decay)
-    optimizers = make_optimizers(module, options)
-    parts: dict[str, Any] = {"module": module, "ema": ema} | {
-        type(optimizer).__name__: optimizer for optimizer in optimizers
-    }
-    folder = RunFolder(run, writes=is_main_process())
-    asked = {"fit": to_json(options), **(settings or {}), "processes": {"world_size": world}}
-    state = folder.resume(asked, lambda steps: constant_steps(replace(options, steps=steps)))
-    start, sums = _restore(state, parts, run, device)
-    _report_start(run, start, options.steps)
-    saved = start
-    trained = DistributedDataParallel(module, find_unused_parameters=True) if world > 1 else module
+    training = Training(loss, module, options, RunFolder(run, writes=is_main_process()))
+    training.resume({"fit": to_json(options), **(settings or {}), "processes": {"world_size": training.world}})
     module.train()
-    clock = time.perf_counter()
-    finite = torch.zeros(
-        (), dtype=torch.int64, device=device
-    )  # steps from the start on whose loss and gradient are finite
-    bar = tqdm(
-        range(start, options.steps),
-        initial=start,
-        total=options.steps,
-        unit="step",
-        disable=not folder.writes,
-        mininterval=1.0,
-    )
-    with signals_noted() as signals:
+    with signals_noted() as signals, training.bar() as bar:
         for step in bar:
-            torch.manual_seed(step_seed(options.seed, step, rank))
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = options.learning_rate * learning_rate_factor(step, options)
-            with autocast(device, options.precision):
-                value, metrics = loss(trained, TrainStep(step, step * world + rank, ema.module))
-            module.zero_grad(set_to_none=True)
-            value.backward()
-            gradient_norm = nn.utils.clip_grad_norm_(module.parameters(), options.clip)
-            metrics |= {"loss": value.detach(), "gradient_norm": gradient_norm}
-            finite += torch.isfinite(value.detach() + gradient_norm) & (finite == step - start)
-            for optimizer in optimizers:
-                optimizer.step()
-            ema.update_parameters(module)
-            now = time.perf_counter()
-            metrics["seconds"], clock = now - clock, now
-            for name, metric in metrics.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + metric
+            training.step(step)
             done = step + 1
-            logs, stops = done % options.log_every == 0, _agreed(signals, device, world)
-            saves = done % options.save_every == 0 or done in (constant_steps(options), options.steps) or stops
-            if logs or saves:
-                weights = [*module.parameters(), *ema.parameters()] if saves else []
-                _check_finite(start + int(finite), weights, done=done, saved=saved, options=options, run=run)
-            if logs:
-                means = {name: round(float(total) / options.log_every, 6) for name, total in sums.items()}
-                bar.set_postfix(loss=f"{means['loss']:.4f}")
-                folder.log({"step": done, **means})
-                sums = {}
-            if saves:
-                state = {"step": done, "sums": sums, **{k: v.state_dict() for k, v in parts.items()}}
-                for file in folder.state_files(before_cooldown=done == constant_steps(options)):
-                    save_tensors(file, state)
-                saved = done
-            if saves and folder.writes and not stops:
-                on_save(ema.module)
-                clock = time.perf_counter()
-            stops = stops or (_agreed(signals, device, world) if done == options.steps else 0)
-            if stops:
-                bar.close()
-                if world > 1:
-                    dist.barrier()  # torchrun ends all processes as soon as one has left
+            last, stop = done == options.steps, training.agreed(signals, done)
+            if done % options.log_every == 0:
+                bar.set_postfix(loss=f"{training.log(done):.4f}")
+            if done % options.save_every == 0 or done == constant_steps(options) or last or stop:
+                training.save(done)
+                if training.folder.writes and not stop:
+                    on_save(training.ema.module)
+                    training.clock = time.perf_counter()
+            if stop := stop or (training.agreed(signals, done) if last else 0):
+                training.leave()
                 said = f"{run}: saved after step {done} of {options.steps}; the same command goes on from there"
-                raise Stopped(stops, said if folder.writes else "")
-    if world > 1:
-        dist.barrier()  # nobody leaves while the first process still writes
+                raise Stopped(stop, said if training.folder.writes else "")
+    training.leave()
+    if training.world > 1:
         dist.destroy_process_group()
-    return ema.module
+    return training.ema.module
 
 
-def _restore(
-    state: State | None, parts: dict[str, Any], run: Path, device: torch.device
-) -> tuple[int, dict[str, Tensor]]:
-    """Load a state into the parts; return the steps done and the metrics summed since the last line."""
-    if state is None:
-        return 0, {}
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        return state["step"], {name: total.to(device) for name, total in state["sums"].items()}
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{run}: a state of another version or network ({reason}); give another --run-dir") from None
+class Training:
+    """What changes from step to step: weights, their average, the optimisers' memory, and metrics since the last line.
 
+    Within a step nothing waits for the device: numbers are read when a line is logged or a state saved.
+    """
 
-def _report_start(run: Path, start: int, steps: int) -> None:
-    if start and is_main_process():
-        finished = f"finished, all {steps} steps; nothing is left to train"
-        print(f"{run}: " + (f"goes on after step {start} of {steps}" if start < steps else finished), file=sys.stderr)
+    def __init__(self, loss: Loss, module: nn.Module, options: FitOptions, folder: RunFolder):
+        self.loss, self.module, self.options, self.folder = loss, module, options, folder
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = next(module.parameters()).device
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        self.trained = DistributedDataParallel(module, find_unused_parameters=True) if self.world > 1 else module
+        self.ema, self.optimizers = Average(module, options.ema_decay), make_optimizers(module, options)
+        self.start = self.saved = 0  # steps done before, and up to the last state
+        self.sums: dict[str, Tensor] = {}
+        self.finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps since the start, up to a bad one
+        self.clock = time.perf_counter()
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a state holds, by name."""
+        return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}}
 
-def _agreed(signals: list[int], device: torch.device, world: int) -> int:
-    """The signal that came to any of the processes, 0 for none. All stop after the same step."""
-    number = signals[0] if signals else 0
-    if world > 1:
-        agreed = torch.tensor(number, device=device)
+    def resume(self, settings: Settings) -> None:
+        """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit."""
+        state = self.folder.resume(settings, lambda steps: constant_steps(replace(self.options, steps=steps)))
+        if state is None:
+            return
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            reason = f"a state of another version or network ({str(error).splitlines()[0]})"
+            raise UserError(f"{self.folder.path}: {reason}; give another --run-dir") from None
+        self.start = self.saved = state["step"]
+        if self.folder.writes:
+            where = f"goes on after step {self.start} of {self.options.steps}"
+            done = f"finished, all {self.options.steps} steps; nothing is left to train"
+            print(f"{self.folder.path}: {where if self.start < self.options.steps else done}", file=sys.stderr)
+
+    def bar(self) -> tqdm:
+        steps, quiet = range(self.start, self.options.steps), not self.folder.writes
+        total = self.options.steps
+        return tqdm(steps, initial=self.start, total=total, unit="step", disable=quiet, mininterval=1.0)
+
+    def step(self, step: int) -> None:
+        """One batch: loss, gradient, update, average."""
+        options = self.options
+        torch.manual_seed(step_seed(options.seed, step, self.rank))
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = options.learning_rate * learning_rate_factor(step, options)
+        with autocast(self.device, options.precision):
+            value, metrics = self.loss(self.trained, TrainStep(step, step * self.world + self.rank, self.ema.module))
+        self.module.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), options.clip or math.inf)
+        self.finite += torch.isfinite(value.detach() + norm) & (self.finite == step - self.start)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.ema.update(self.module)
+        seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        for name, metric in {**metrics, "loss": value.detach(), "gradient_norm": norm, "seconds": seconds}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + metric
+
+    def log(self, done: int) -> float:
+        """Write a line of means since the last one; the mean loss."""
+        self.check_finite(done, [])
+        means = {name: round(float(total) / self.options.log_every, 6) for name, total in self.sums.items()}
+        self.folder.log({"step": done, **means})
+        self.sums = {}
+        return means["loss"]
+
+    def save(self, done: int) -> None:
+        self.check_finite(done, [*self.module.parameters(), *self.ema.module.parameters()])
+        state = {"step": done, "sums": self.sums, **{name: part.state_dict() for name, part in self.parts.items()}}
+        for file in self.folder.state_files(before_cooldown=done == constant_steps(self.options)):
+            save_tensors(file, state)
+        self.saved = done
+
+    def check_finite(self, done: int, weights: Iterable[Tensor]) -> None:
+        """Raise UserError unless loss and gradient of all `done` steps, and the weights, are finite."""
+        good = self.start + int(self.finite)
+        if good == done and all(bool(weight.isfinite().all()) for weight in weights):
+            return
+        what = f"loss or gradient of step {good + 1}" if good < done else f"a weight after step {done}"
+        rate = self.options.learning_rate * learning_rate_factor(min(good, done - 1), self.options)
+        kept = f"the state after step {self.saved} is kept; give another --run-dir and"
+        raise UserError(
+            f"{self.folder.path}: {what} is not finite, at learning rate {rate:.3g}; "
+            f"{kept if self.saved else 'no state was saved; give'} a lower --learning-rate"
+        )
+
+    def agreed(self, signals: list[int], done: int) -> int:
+        """The signal that came to any of the processes, 0 for none: all stop after the same step."""
+        number = signals[0] if signals else 0
+        if self.world == 1:
+            return number
+        if self.device.type == "cuda" and done % self.options.log_every and done < self.options.steps:
+            return 0  # GPUs ask each other when they log
+        agreed = torch.tensor(number, device=self.device)
         dist.all_reduce(agreed, dist.ReduceOp.MAX)
-        number = int(agreed)
-    return number
+        return int(agreed)
 
-
-def _check_finite(
-    good_steps: int, weights: Iterable[Tensor], *, done: int, saved: int, options: FitOptions, run: Path
-) -> None:
-    """Raise UserError unless loss and gradient of all `done` steps, and the weights, are finite."""
-    if good_steps == done and all(bool(weight.isfinite().all()) for weight in weights):
-        return
-    what = f"loss or gradient of step {good_steps + 1}" if good_steps < done else f"a weight after step {done}"
-    rate = options.learning_rate * learning_rate_factor(min(good_steps, done - 1), options)
-    kept = f"the state after step {saved} is kept; give another --run-dir and" if saved else "no state was saved; give"
-    raise UserError(f"{run}: {what} is not finite, at learning rate {rate:.3g}; {kept} a lower --learning-rate")
+    def leave(self) -> None:
+        """Wait for the others: torchrun ends all processes as soon as one has left, the one that writes included."""
+        if self.world > 1:
+            dist.barrier()

@@ -18,9 +18,9 @@ def v_loss(
 
     Source: Salimans & Ho 2022, section 4.
     """
-    t = stratified_timesteps(len(x_0), len(schedule)).to(x_0.device)
-    noise = torch.randn(x_0.shape).to(x_0.device)
-    dropped = (torch.rand(len(x_0)) < label_dropout).to(x_0.device)
+    t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
+    noise = torch.randn_like(x_0)
+    dropped = torch.rand(len(x_0), device=x_0.device) < label_dropout
     signal, sigma = schedule.signal_and_noise(t, x_0)
     prediction = model(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(dropped, null_label))
     return (prediction.float() - (signal * noise - sigma * x_0)).square().mean()

@@ -16,8 +16,9 @@ from common.config import option, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE, load_training_digits
 from common.images import grid, to_unit_range, write_png
+from common.optimisers import FitOptions
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
 from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones"
             )
-    schedule = config.noise_schedule()
+    schedule = config.noise_schedule().to(device)
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)

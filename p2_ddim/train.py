@@ -21,8 +21,9 @@ from common.device import choose_device
 from common.diffusion import NoiseSchedule, stratified_timesteps
 from common.images import read_pictures, to_unit_range
 from common.layers import zero_init
+from common.optimisers import FitOptions
 from common.rng import batch_at
-from common.training import FitOptions, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
 from p2_ddim.sampling import NUM_TIMESTEPS
 from p2_ddim.unet import DOWN_BLOCKS, UP_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
 
@@ -100,8 +101,8 @@ def eps_loss(
 
     Sources: Ho et al. 2020, equation 14; Hang et al. 2023 (Min-SNR weighting), section 3.4.
     """
-    t = stratified_timesteps(len(x_0), len(schedule)).to(x_0.device)
-    noise = torch.randn(x_0.shape).to(x_0.device)
+    t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
+    noise = torch.randn_like(x_0)
     signal, sigma = schedule.signal_and_noise(t, x_0)
     errors = (model(schedule.add_noise(x_0, noise, t), t).float() - noise).square()
     return (errors * (largest_snr * (sigma / signal).square()).clamp(max=1)).mean()
@@ -129,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = images[: len(images) - train.held_out].to(device)
     check_batch_size(train.batch_size, len(images))
     torch.manual_seed(options.seed)
-    model, schedule = start_as_identity(FaceUNet(config)), NoiseSchedule.linear(NUM_TIMESTEPS)
+    model, schedule = start_as_identity(FaceUNet(config)), NoiseSchedule.linear(NUM_TIMESTEPS).to(device)
     if arguments.init:
         try:
             start_from(model, load_face_unet(arguments.init))
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(images), train.batch_size, seed=options.seed, step=step.batch).to(device)
         x_0 = to_unit_range(images[rows])
-        mirrored = (torch.rand(len(x_0)) < 0.5).to(device)[:, None, None, None]
+        mirrored = (torch.rand(len(x_0), device=device) < 0.5)[:, None, None, None]
         return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
 
     data = {"fingerprint": fingerprint(images), "init": sha256(arguments.init) if arguments.init else None}

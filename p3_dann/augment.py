@@ -12,7 +12,7 @@ from torch import Tensor
 
 def uniform(x: Tensor, low: float, high: float) -> Tensor:
     """One number per image: (B,)."""
-    return torch.empty(len(x)).uniform_(low, high).to(x.device)
+    return torch.empty(len(x), device=x.device).uniform_(low, high)
 
 
 def random_affine(x: Tensor, *, degrees: float, scale: float, shear: float, shift: float) -> Tensor:
@@ -41,15 +41,15 @@ def random_inversion(x: Tensor) -> Tensor:
 
 def random_colour(x: Tensor, *, strength: float) -> Tensor:
     """Mix the channels by a random matrix near the identity, and turn a quarter of the images grey."""
-    mixing = torch.eye(3) + strength * torch.randn(len(x), 3, 3)
+    mixing = torch.eye(3, device=x.device) + strength * torch.randn(len(x), 3, 3, device=x.device)
     mixing = mixing / mixing.sum(dim=2, keepdim=True).abs().clamp(min=0.5)
-    mixing[torch.rand(len(x)) < 0.25] = 1 / 3
-    return torch.einsum("bij,bjhw->bihw", mixing.to(x), x)
+    grey = torch.rand(len(x), device=x.device) < 0.25
+    return torch.einsum("bij,bjhw->bihw", mixing.masked_fill(grey[:, None, None], 1 / 3), x)
 
 
 def random_noise(x: Tensor, *, largest: float) -> Tensor:
     """Add Gaussian noise of a random strength per image."""
-    return x + uniform(x, 0, largest)[:, None, None, None] * torch.randn(x.shape).to(x.device)
+    return x + uniform(x, 0, largest)[:, None, None, None] * torch.randn_like(x)
 
 
 def random_neighbours(x: Tensor, *, probability: float, widest: int = 8, margin: int = 4) -> Tensor:
@@ -57,7 +57,7 @@ def random_neighbours(x: Tensor, *, probability: float, widest: int = 8, margin:
     size = x.shape[-1]
     columns = torch.arange(size, device=x.device)
     for side in ("left", "right"):
-        other = x[torch.randperm(len(x)).to(x.device)]
+        other = x[torch.randperm(len(x), device=x.device)]
         width = (uniform(x, 1, widest + 1).floor() * (uniform(x, 0, 1) < probability)).long()[:, None]  # (B, 1)
         if side == "left":
             inside, origin = columns < width, columns + size - margin - width

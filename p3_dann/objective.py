@@ -56,8 +56,8 @@ def adaptation_objective(
     batch: AdaptationBatch, factors: Factors, *, threshold: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss, and its parts as numbers to report. lambda_ acts in the network's gradient reversal, not here."""
-    sizes = torch.tensor([len(batch.source_logits), len(batch.target_logits)])
-    domains = torch.arange(2).repeat_interleave(sizes).to(batch.labels.device)
+    source, target = len(batch.source_logits), len(batch.target_logits)
+    domains = torch.arange(source + target, device=batch.labels.device) >= source
     loss, parts = dann_loss(batch.source_logits, batch.labels, batch.domain_logits, domains)
     entropy, imbalance = conditional_entropy(batch.target_logits), class_imbalance(batch.target_logits)
     loss = loss + factors.entropy * entropy + factors.balance * imbalance

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from common.muon import Muon, orthogonalised
-from common.training import FitOptions, make_optimizers
+from common.optimisers import FitOptions, make_optimizers
 
 
 @pytest.mark.parametrize("rows, columns", [(20, 60), (60, 20), (32, 32)])

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import os
@@ -11,9 +12,20 @@ import torch
 from torch import nn
 
 from common.cli import Stopped, UserError
+from common.diffusion import NoiseSchedule
 from common.files import REPOSITORY
+from common.images import to_unit_range
+from common.optimisers import FitOptions, learning_rate_factor, make_optimizers
 from common.run_folder import read_settings
-from common.training import FitOptions, fit, learning_rate_factor, make_optimizers, training_parser
+from common.training import fit, training_parser
+from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.unet import UNet
+from p2_ddim.train import eps_loss
+from p2_ddim.unet import FaceUNet, FaceUNetConfig
+from p3_dann import train as p3_train
+from p3_dann.network import DigitNetwork, NetworkConfig
+from p3_dann.objective import ObjectiveOptions
+from tests.helpers import SMALL
 
 OPTIONS = FitOptions(steps=6, save_every=3, log_every=2, warmup=2, precision="float32", ema_decay=0.9)
 
@@ -256,7 +268,17 @@ TWO_PROCESSES = """
 import sys, torch
 from pathlib import Path
 from torch import nn
+from common.diffusion import NoiseSchedule
+from common.images import to_unit_range
 from common.run_folder import read_settings
+from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.unet import UNet
+from p2_ddim.train import eps_loss
+from p2_ddim.unet import FaceUNet, FaceUNetConfig
+from p3_dann import train as p3_train
+from p3_dann.network import DigitNetwork, NetworkConfig
+from p3_dann.objective import ObjectiveOptions
+from tests.helpers import SMALL
 from common.training import FitOptions, fit
 
 def loss(module, step):
@@ -320,3 +342,41 @@ def test_another_number_of_processes_is_another_run(tmp_path, monkeypatch):
     (tmp_path / "options.json").write_text(json.dumps(options))
     with pytest.raises(UserError, match="processes 2 there, processes 1 here"):
         fit(loss, network(), OPTIONS, tmp_path)
+
+
+def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
+    """On the meta device any number that is read is an error: one step of every kind of training reads none."""
+    device = torch.device("meta")
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it doesn't know that device
+    images = torch.zeros(8, 3, 28, 28, dtype=torch.uint8, device=device)
+    labels = torch.zeros(8, dtype=torch.int64, device=device)
+    schedule = NoiseSchedule.linear().to(device)
+    recipe = p3_train.TrainOptions(batch_size=4)
+    objective = ObjectiveOptions(ramp_steps=1, pseudo_start=0)
+
+    def digits(module, step):
+        x_0, y = to_unit_range(images[:4]), labels[:4]
+        return v_loss(module, schedule, x_0, y, label_dropout=0.1, null_label=10), {}
+
+    def faces(module, step):
+        return eps_loss(module, schedule, to_unit_range(images[:2, :, :16, :16])), {}
+
+    adaptation = p3_train.adaptation_loss(images, labels, images, recipe, objective, seed=0)
+    thin = FaceUNetConfig(widths=(32, 32), attention_levels=(1,), time_channels=16, embedding=16)
+    kinds = {
+        "p1": (UNet, SMALL, digits),
+        "p2": (FaceUNet, thin, faces),
+        "p3": (DigitNetwork, NetworkConfig(), adaptation),
+    }
+    for name, (network_class, config, kind) in kinds.items():
+        with device:
+            module = network_class(config)
+
+        def once(module, step, kind=kind):
+            if step.step == 1:
+                raise Interrupted
+            return kind(module, step)
+
+        options = replace(OPTIONS, steps=9, save_every=9, log_every=9, cooldown=0.1, optimizer="muon")
+        with pytest.raises(Interrupted):
+            fit(once, module, options, tmp_path / name)
