@@ -7,6 +7,7 @@ python3 -m p2_ddim.figures checkpoints/p2_celeba32.pt --sweep docs/p2_steps.csv 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -24,9 +25,8 @@ from p2_ddim.interpolate import lerp, slerp
 from p2_ddim.noise import read_noise, seeded_noises
 from p2_ddim.sampling import for_inference, invert_faces, rmse, sample_faces, step_noise_seeds, to_pictures
 from p2_ddim.sweep import MOST_STEPS, STEPS, measured
-from p2_ddim.unet import load_face_unet
+from p2_ddim.unet import FaceUNet, load_face_unet
 
-FIGURES = ("eta", "interpolation", "steps", "inversion", "grid")
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))  # of an interpolation
 
@@ -135,6 +135,24 @@ def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
     return torch.cat([read_noise(path) for path in paths])
 
 
+class Inputs(NamedTuple):
+    """What the figures are drawn from."""
+
+    denoise: FaceUNet
+    x_T: Tensor  # (4, 3, H, W)
+    many: Tensor  # (64, 3, H, W)
+    sweep: pd.DataFrame
+
+
+FIGURES: dict[str, Callable[[Inputs], Figure]] = {
+    "eta": lambda given: draw_eta(given.denoise, given.x_T),
+    "interpolation": lambda given: draw_interpolation(given.denoise, given.x_T[:1], given.x_T[1:2]),
+    "steps": lambda given: draw_steps(given.denoise, given.x_T, given.sweep),
+    "inversion": lambda given: draw_inversion(given.denoise, given.x_T),
+    "grid": lambda given: draw_grid(given.denoise, given.many, columns=16),
+}
+
+
 @command
 @torch.inference_mode()
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,24 +161,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--noise-dir", type=some_path, help="(default: noises from a seed)")
     parser.add_argument("--size", type=int, default=32, help="side of noises from a seed (default: 32)")
     parser.add_argument("--sweep", type=some_path, help="CSV of p2_ddim.sweep for the figure of steps")
-    parser.add_argument("--only", nargs="+", choices=FIGURES, default=FIGURES, help="(default: all)")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=[*FIGURES], help="(default: all)")
     parser.add_argument("--out", type=some_path, required=True)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
     model = for_inference(load_face_unet(arguments.unet_pt), device)
     x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
+    many = seeded_noises(64, arguments.size).to(device)
     sweep = measured(arguments.sweep, arguments.unet_pt) if arguments.sweep else pd.DataFrame()
-    draw: dict[str, Callable[[], Figure]] = {
-        "eta": lambda: draw_eta(model, x_T),
-        "interpolation": lambda: draw_interpolation(model, x_T[:1], x_T[1:2]),
-        "steps": lambda: draw_steps(model, x_T, sweep),
-        "inversion": lambda: draw_inversion(model, x_T),
-    }
-    if arguments.noise_dir is None:
-        draw["grid"] = lambda: draw_grid(model, seeded_noises(64, arguments.size).to(device), columns=16)
-    for name in [name for name in draw if name in arguments.only]:
-        save_figure(draw[name](), arguments.out / f"p2_{name}.png", [arguments.unet_pt])
+    given = Inputs(model, x_T, many, sweep)
+    own_noises_only = {"grid"} if arguments.noise_dir else set()
+    for name in [name for name in FIGURES if name in set(arguments.only) - own_noises_only]:
+        save_figure(FIGURES[name](given), arguments.out / f"p2_{name}.png", [arguments.unet_pt])
     return 0
 
 
