@@ -2,13 +2,17 @@
 
 import functools
 import os
+import platform
 import re
+import subprocess
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
 from common.cli import UserError
+from common.files import REPOSITORY
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,6 +40,18 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def usable_precision(device: torch.device, asked: str) -> str:
     """ "bf16" where that is asked for and the device computes in it, else "float32"."""
     return "bf16" if asked == "bf16" and has_bf16(device) else "float32"
+
+
+def describe_machine(device: torch.device) -> dict[str, str | None]:
+    """What a result may depend on besides its options: the device's name, versions and the commit; and when."""
+    git = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = None  # no git, or not a clone
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    return {"started": time.strftime("%Y-%m-%d %H:%M:%S%z"), "device": name, **versions, "commit": commit}
 
 
 @functools.cache

@@ -1,5 +1,7 @@
 """A run folder: what a training was asked (options.json), said (metrics.jsonl) and where it goes on (state.pt).
 
+machines.jsonl has a line for every start: the device, the versions and the commit, which a resume doesn't compare.
+
 before_cooldown.pt is the state before the learning rate began to fall. From there a run can be made longer.
 """
 
@@ -13,16 +15,21 @@ from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError
 from common.files import atomic_write
 
-NOT_OPTIONS = {"fingerprint": "data", "world_size": "processes"}  # settings, and how to call them
+NOT_OPTIONS = {"fingerprint": "data", "world_size": "processes", "computed_in": "computed in"}  # and how to call them
 State = dict[str, Any]  # "step" is the number of steps done
 Settings = Mapping[str, Mapping[str, Any]]  # JSON values by section and name; what a run's result depends on
 
 
 class RunFolder:
-    def __init__(self, path: Path, *, writes: bool = True):
-        """`writes` is False in all processes but one of several that train together."""
-        self.path, self.writes = path, writes
-        self.options, self.metrics = path / "options.json", path / "metrics.jsonl"
+    """Of several processes that train together, only the first has one."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.options, self.metrics, self.machines = (
+            path / "options.json",
+            path / "metrics.jsonl",
+            path / "machines.jsonl",
+        )
         self.state, self.before_cooldown = path / "state.pt", path / "before_cooldown.pt"
 
     def resume(self, settings: Settings, constant_steps: Callable[[int], int]) -> State | None:
@@ -36,8 +43,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.state.exists():
-            if self.writes:
-                self.before_cooldown.unlink(missing_ok=True)
+            self.before_cooldown.unlink(missing_ok=True)
             self._write(self.options, json.dumps(settings, indent=1) + "\n")
             self._write(self.metrics, "")
             return None
@@ -62,8 +68,9 @@ class RunFolder:
                 continue
             state = self._load(path)
             if state["step"] <= usable:
-                if self.writes:  # in this order: whenever it is interrupted, options and state fit together
-                    save_tensors(self.state, state)
+                save_tensors(
+                    self.state, state
+                )  # in this order: whenever it is interrupted, options and state fit together
                 self._write(self.options, json.dumps(settings, indent=1) + "\n")
                 return state
             found.append(str(state["step"]))
@@ -80,21 +87,26 @@ class RunFolder:
         return state
 
     def state_files(self, *, before_cooldown: bool) -> list[Path]:
-        """Where this process writes a state: apart, too, where it is the last one before the learning rate falls."""
-        files = [self.before_cooldown, self.state] if before_cooldown else [self.state]
-        return files if self.writes else []
+        """Where a state is written: apart, too, where it is the last one before the learning rate falls."""
+        return [self.before_cooldown, self.state] if before_cooldown else [self.state]
+
+    def note_machine(self, machine: Mapping[str, Any]) -> None:
+        """Append what the training now runs on."""
+        append_line(self.machines, json.dumps(machine))
 
     def log(self, line: Mapping[str, float]) -> None:
         """Append a line of metrics; what is not finite becomes null."""
-        if self.writes:
-            valid = {name: value if math.isfinite(value) else None for name, value in line.items()}
-            with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(valid) + "\n")
+        valid = {name: value if math.isfinite(value) else None for name, value in line.items()}
+        append_line(self.metrics, json.dumps(valid))
 
     def _write(self, path: Path, text: str) -> None:
-        if self.writes:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:

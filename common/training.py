@@ -20,7 +20,7 @@ from tqdm import tqdm
 from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import to_json
-from common.device import autocast
+from common.device import autocast, describe_machine, usable_precision
 from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
 from common.rng import step_seed
 from common.run_folder import RunFolder, Settings
@@ -101,8 +101,9 @@ def fit(
         UserError: the run folder holds a run with other options, or a number is not finite; the last state stays.
         Stopped: SIGINT or SIGTERM came; the state is saved.
     """
-    training = Training(loss, module, options, RunFolder(run, writes=is_main_process()))
-    training.resume({"fit": to_json(options), **(settings or {}), "processes": {"world_size": training.world}})
+    training = Training(loss, module, options, RunFolder(run))
+    machine = {"world_size": training.world, "computed_in": usable_precision(training.device, options.precision)}
+    training.resume({"fit": to_json(options), **(settings or {}), "machine": machine})
     module.train()
     with signals_noted() as signals, training.bar() as bar:
         for step in bar:
@@ -113,13 +114,13 @@ def fit(
                 bar.set_postfix(loss=f"{training.log(done):.4f}")
             if done % options.save_every == 0 or done == constant_steps(options) or last or stop:
                 training.save(done)
-                if training.folder.writes and not stop:
+                if training.rank == 0 and not stop:
                     on_save(training.ema.module)
                     training.clock = time.perf_counter()
             if stop := stop or (training.agreed(signals, done) if last else 0):
                 training.leave()
                 said = f"{run}: saved after step {done} of {options.steps}; the same command goes on from there"
-                raise Stopped(stop, said if training.folder.writes else "")
+                raise Stopped(stop, said if training.rank == 0 else "")
     training.leave()
     if training.world > 1:
         dist.destroy_process_group()
@@ -151,8 +152,22 @@ class Training:
         return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}}
 
     def resume(self, settings: Settings) -> None:
-        """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit."""
-        state = self.folder.resume(settings, lambda steps: constant_steps(replace(self.options, steps=steps)))
+        """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit.
+
+        The first process reads it and hands it to the others, whose machines need not have the folder.
+        """
+        answer: list[Any] = [None, None]  # the state, and what is wrong
+        if self.rank == 0:
+            try:
+                answer[0] = self.folder.resume(settings, lambda n: constant_steps(replace(self.options, steps=n)))
+                self.folder.note_machine(describe_machine(self.device))
+            except (UserError, OSError) as error:
+                answer[1] = str(error)
+        if self.world > 1:
+            dist.broadcast_object_list(answer)
+        state, wrong = answer
+        if wrong:
+            raise UserError(wrong)
         if state is None:
             return
         try:
@@ -163,13 +178,13 @@ class Training:
             reason = f"a state of another version or network ({str(error).splitlines()[0]})"
             raise UserError(f"{self.folder.path}: {reason}; give another --run-dir") from None
         self.start = self.saved = state["step"]
-        if self.folder.writes:
+        if self.rank == 0:
             where = f"goes on after step {self.start} of {self.options.steps}"
             done = f"finished, all {self.options.steps} steps; nothing is left to train"
             print(f"{self.folder.path}: {where if self.start < self.options.steps else done}", file=sys.stderr)
 
     def bar(self) -> tqdm:
-        steps, quiet = range(self.start, self.options.steps), not self.folder.writes
+        steps, quiet = range(self.start, self.options.steps), self.rank > 0
         total = self.options.steps
         return tqdm(steps, initial=self.start, total=total, unit="step", disable=quiet, mininterval=1.0)
 
@@ -196,12 +211,15 @@ class Training:
         """Write a line of means since the last one; the mean loss."""
         self.check_finite(done, [])
         means = {name: round(float(total) / self.options.log_every, 6) for name, total in self.sums.items()}
-        self.folder.log({"step": done, **means})
+        if self.rank == 0:
+            self.folder.log({"step": done, **means})
         self.sums = {}
         return means["loss"]
 
     def save(self, done: int) -> None:
         self.check_finite(done, [*self.module.parameters(), *self.ema.module.parameters()])
+        if self.rank > 0:
+            return
         state = {"step": done, "sums": self.sums, **{name: part.state_dict() for name, part in self.parts.items()}}
         for file in self.folder.state_files(before_cooldown=done == constant_steps(self.options)):
             save_tensors(file, state)

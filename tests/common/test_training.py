@@ -322,6 +322,44 @@ def test_two_processes_take_different_batches_and_average_their_gradients(tmp_pa
         assert all(torch.allclose(state[key], value, atol=1e-6) for key, value in alone.state_dict().items())
 
 
+OWN_FOLDERS = """
+import os, sys, torch
+from pathlib import Path
+from torch import nn
+from common.training import FitOptions, fit
+
+torch.manual_seed(0)
+module, run = nn.Linear(4, 1), Path(sys.argv[1]) / os.environ["RANK"]
+fit(lambda m, step: (m(torch.ones(1, 4)).square().mean(), {}), module, FitOptions(steps=3, precision="float32"), run)
+torch.save(module.state_dict(), f"{run}{sys.argv[2]}.pt")
+"""
+
+
+@pytest.mark.processes
+def test_only_the_first_process_needs_the_run_folder(tmp_path):
+    """As on two machines without a common file system: rank 1 gets the state from rank 0, also in a resume."""
+    (tmp_path / "script.py").write_text(OWN_FOLDERS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "script.py"), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    for name, finished in (("first", 0), ("again", 1)):
+        result = subprocess.run([*command, name], env=environment, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("finished, all 3 steps") == finished
+    names = ("0first", "0again", "1first", "1again")
+    states = [torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in names]
+    assert all(torch.equal(state["weight"], states[0]["weight"]) for state in states)
+    assert (tmp_path / "0" / "state.pt").exists() and not (tmp_path / "1").exists()
+
+
+def test_every_start_notes_the_machine(tmp_path):
+    for _ in range(2):
+        fit(loss, network(), OPTIONS, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "machines.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and lines[0]["torch"] == torch.__version__ and {"device", "python", "commit"} < set(lines[0])
+    assert read_settings(tmp_path / "options.json")["machine"] == {"world_size": 1, "computed_in": "float32"}
+
+
 def test_learning_rate_is_a_trapezoid():
     options = FitOptions(steps=100, warmup=10, cooldown=0.2)
     factors = [learning_rate_factor(step, options) for step in range(100)]
@@ -338,7 +376,7 @@ def test_presets_may_have_blank_lines_comments_and_any_line_ending(tmp_path):
 def test_another_number_of_processes_is_another_run(tmp_path, monkeypatch):
     fit(loss, network(), OPTIONS, tmp_path)
     options = json.loads((tmp_path / "options.json").read_text())
-    options["processes"]["world_size"] = 2
+    options["machine"]["world_size"] = 2
     (tmp_path / "options.json").write_text(json.dumps(options))
     with pytest.raises(UserError, match="processes 2 there, processes 1 here"):
         fit(loss, network(), OPTIONS, tmp_path)
