@@ -9,7 +9,7 @@ fi
 partial=$here/.hw2_data.partial
 mkdir -p "$partial"
 python3 -m gdown --continue 1YxkObGDlqZM0-9Zq-QMjk7q1vND4UJl3 --output "$partial/hw2_data.zip"
-if ! python3 -m zipfile --test "$partial/hw2_data.zip" >/dev/null 2>&1; then
+if ! python3 -c 'import sys, zipfile; sys.exit(zipfile.ZipFile(sys.argv[1]).testzip() is not None)' "$partial/hw2_data.zip" 2>/dev/null; then
     rm "$partial/hw2_data.zip"
     echo "error: what was downloaded is no intact zip and was removed; run this again" >&2
     exit 2

@@ -22,7 +22,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     What can't be replaced is written to instead: a stream such as /dev/stdout, a device or pipe, a mounted file, and a
     file in a folder without write permission.
     """
-    target = stream_of(path) or path.resolve()
+    try:
+        target = stream_of(path) or path.resolve()
+    except RuntimeError:  # before Python 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
     if isinstance(target, int) or target.exists() and not target.is_file() and not target.is_dir():
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / "content"

@@ -47,7 +47,8 @@ def read_rgb(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+            opened.load()
+            image = upright(opened)
             if image.mode.startswith("I"):  # 16 bits and more: keep the high byte
                 high = (np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round()
                 image = Image.fromarray(high.astype(np.uint8))
@@ -61,12 +62,29 @@ def read_rgb(path: Path) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({error})") from None
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation says; as it is where that can't be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF data raises a dozen kinds, and the pixels may be whole
+        return image
+
+
 def float_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Floats in 0..1, or in 0..255, as uint8. Raises ValueError for other ranges, which no picture's are."""
+    """Floats in 0..1, or in 0..255, as uint8; what resizing overshoots is clipped.
+
+    Raises:
+        ValueError: another range, which is no picture's.
+    """
     low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 255):  # NaN, too
+    if not (low >= -0.1 and high <= 255) or 1.1 < high <= 2:  # NaN, too
         raise ValueError(f"floats from {low:.3g} to {high:.3g}; give 0 to 1, or uint8")
-    return (values * (255 if high <= 1 else 1)).round().astype(np.uint8)
+    return (values * (255 if high <= 1.1 else 1)).round().clip(0, 255).astype(np.uint8)
+
+
+def hidden(path: Path) -> bool:
+    """Whether a part of a path is hidden, or what a Mac adds to a zip."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -79,12 +97,14 @@ def picture_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    visible = [path for path in sorted(folder.iterdir()) if not hidden(Path(path.name))]
     files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     if others := [path.name for path in visible if path not in {*files}]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         note = f"{', '.join(map(repr, others[:3]))}{more}"
-        below = sorted({p.parent for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()} - {folder})
+        inside = (path for path in folder.rglob("*") if not hidden(path.relative_to(folder)))
+        found = {path.parent for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()}
+        below = sorted(found - {folder})
         if not files and len(below) == 1:
             print(f"warning: {folder}: no pictures in it; taking those of {below[0]}", file=sys.stderr)
             return picture_files(below[0])

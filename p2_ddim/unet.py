@@ -8,8 +8,9 @@ Sources: Ho et al. 2020 (DDPM), appendix B; the course's UNet.pt for names, widt
 """
 
 import math
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from common.config import option
 from common.layers import doubled
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
-A_KEY = "time.1.weight"  # which every such network has
+FIRST_KEY, LAST_KEY = "time.1.weight", "out.2.weight"  # which every such network has beside each other
 
 
 @dataclass(frozen=True)
@@ -179,24 +180,37 @@ class FaceUNet(nn.Module):
         return self.out(x)
 
 
-def find_state_dict(content: Any) -> tuple[Mapping[str, Tensor], str]:
+def find_state_dict(content: Any) -> tuple[Any, str]:
     """The network's tensors in what people save around them, and in words where they were, "" for the content itself.
 
     Undone are a common prefix (DataParallel, torch.compile, AveragedModel) and dicts that hold a state dict among other
-    things; of several, averaged weights (EMA) are preferred. Where there is no such network, the content comes back.
+    things, but for an optimizer's; of several, averaged weights (EMA) are preferred. Where there is no such network,
+    the content comes back.
     """
-    if not isinstance(content, Mapping):
+    found = sorted(_state_dicts(content), key=lambda pair: not _averaged(pair[0]))
+    if not found:
         return content, ""
-    if first := next((key for key in content if isinstance(key, str) and key.endswith(A_KEY)), None):
-        prefix = first.removesuffix(A_KEY)
-        state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
-        return state, f"the tensors whose names begin with {prefix}" if prefix else ""
-    inside = {key: find_state_dict(value) for key, value in content.items() if isinstance(value, Mapping)}
-    found = {key: state for key, (state, _) in inside.items() if A_KEY in state}
-    for key in sorted(found, key=lambda key: "ema" not in str(key).lower()):
-        rest = f", {inside[key][1]}" if inside[key][1] else ""
-        return found[key], f"its '{key}'{rest}" if key != "state_dict" or rest or len(found) > 1 else ""
-    return content, ""
+    where, state = found[0]
+    return state, "" if where in ("", "state_dict.") and len(found) == 1 else f"the weights under {where.rstrip('.')}"
+
+
+def _state_dicts(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every network of this kind in nested dicts, with the path to it, each part ending with a dot."""
+    if not isinstance(content, Mapping) or depth > 4 or "optim" in where.lower():
+        return
+    names = {key: value for key, value in content.items() if isinstance(key, str)}
+    tensors = {key: value for key, value in names.items() if isinstance(value, Tensor)}
+    for key in tensors:
+        prefix = key.removesuffix(FIRST_KEY)
+        if prefix + FIRST_KEY == key and prefix + LAST_KEY in tensors:
+            yield where + prefix, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    for key, value in names.items():
+        yield from _state_dicts(value, f"{where}{key}.", depth + 1)
+
+
+def _averaged(where: str) -> bool:
+    words = re.sub("(no|non)_?ema", "", where.lower())
+    return any(word in words for word in ("ema", "shadow", "averag", "swa"))
 
 
 def load_face_unet(path: Path) -> FaceUNet:

@@ -208,3 +208,20 @@ def test_pictures_one_folder_below_are_taken_and_said(tmp_path, capsys):
         picture_files(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         picture_files(tmp_path / "none")
+
+
+def test_a_damaged_exif_block_costs_no_picture(tmp_path):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png", exif=b"garbage")
+    assert read_rgb(tmp_path / "a.png").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_what_resizing_overshoots_is_clipped():
+    scaled = RGB / 255 * 1.000001 - 1e-9
+    assert np.array_equal(pictures_of_array(scaled), RGB)
+
+
+def test_what_a_mac_or_a_notebook_adds_is_not_looked_at(tmp_path):
+    for name in ("data/a.png", "__MACOSX/data/._a.png", "__MACOSX/b.png", "data/.ipynb_checkpoints/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert picture_files(tmp_path) == [tmp_path / "data" / "a.png"]

@@ -82,6 +82,13 @@ WRAPPERS = {
     "model": lambda s: {"epoch": 1, "model": s},
     "lightning": lambda s: {"epoch": 1, "state_dict": {f"model.{key}": value for key, value in s.items()}},
     "deep": lambda s: {"checkpoint": {"optimizer": {"state": {}}, "net": {f"module.{k}": v for k, v in s.items()}}},
+    "sorted": lambda s: {"net": dict(sorted(s.items()))},
+    "flat ema": lambda s: {
+        **{f"online_model.{k}": v + 1 for k, v in s.items()},
+        **{f"ema_model.{k}": v for k, v in s.items()},
+    },
+    "no ema": lambda s: {"model_no_ema": {k: v + 1 for k, v in s.items()}, "shadow": s},
+    "moments": lambda s: {"optimizer": {"m": {k: v + 1 for k, v in s.items()}}, "model": s},
     "ema": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
     "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
 }
@@ -96,8 +103,9 @@ def test_a_state_dict_is_found_in_what_people_save_around_it(tmp_path, capsys, w
     assert "UNet.pt: taking " in capsys.readouterr().err
 
 
-def test_nothing_is_said_of_a_plain_file(tmp_path, capsys):
-    torch.save(FaceUNet(THIN).state_dict(), tmp_path / "UNet.pt")
+@pytest.mark.parametrize("order", [dict, lambda state: dict(sorted(state.items()))])
+def test_nothing_is_said_of_a_plain_file_in_any_order(tmp_path, capsys, order):
+    torch.save(order(FaceUNet(THIN).state_dict()), tmp_path / "UNet.pt")
     load_face_unet(tmp_path / "UNet.pt")
     assert capsys.readouterr().err == ""
 
