@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def reproducible() -> None:
     """Every test starts from the same seed and computes in one thread."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore, and hand on
 
 
 @pytest.fixture(scope="session")

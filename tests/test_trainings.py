@@ -65,7 +65,7 @@ def test_a_signal_to_one_of_two_processes_saves_and_ends_both(tmp_path, digit_fo
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text())
         process.send_signal(signal.SIGTERM)
-        errors = process.communicate(timeout=60)[1]
+        errors = end_of(process)
     assert errors.count("saved after step") == 1, errors
     step = torch.load(run / "state.pt", weights_only=True)["step"]
     assert f"saved after step {step} of 100000" in errors
@@ -79,9 +79,17 @@ def test_a_signal_ends_a_command_with_its_exit_code_and_one_line(tmp_path, digit
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text())
         process.send_signal(number)
-        errors = process.communicate(timeout=60)[1]
+        errors = end_of(process)
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert errors.strip().splitlines()[-1].startswith(f"stopped: {run}: saved after step ")
+
+
+def end_of(process):
+    """What a process has said on stderr when it ends by itself; killed where it doesn't."""
+    try:
+        return process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
 
 
 def wait_for(condition, *, seconds=60):
