@@ -125,6 +125,8 @@ def pictures_of_array(array: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: anything that could be read in two ways, or in none.
     """
+    if array.dtype == np.uint8 and array.size and array.max() == 1:
+        raise ValueError("0 and 1 as uint8; give booleans, or 0 to 255")
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype.kind == "f":
