@@ -179,7 +179,6 @@ def test_arrays_in_the_wild_are_read(array, expected):
         RGB.astype(int) + 1,
         (ONE_CHANNEL > 99).astype(int),
         (ONE_CHANNEL > 99).astype(np.uint8),
-        (ONE_CHANNEL > 99).astype(np.uint8),
         RGB[:, :3],
         RGB.reshape(5, -1),
         RGB[..., :2],
