@@ -25,11 +25,8 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self.options, self.metrics, self.machines = (
-            path / "options.json",
-            path / "metrics.jsonl",
-            path / "machines.jsonl",
-        )
+        self.options, self.metrics = path / "options.json", path / "metrics.jsonl"
+        self.machines = path / "machines.jsonl"
         self.state, self.before_cooldown = path / "state.pt", path / "before_cooldown.pt"
 
     def resume(self, settings: Settings, constant_steps: Callable[[int], int]) -> State | None:
@@ -68,9 +65,8 @@ class RunFolder:
                 continue
             state = self._load(path)
             if state["step"] <= usable:
-                save_tensors(
-                    self.state, state
-                )  # in this order: whenever it is interrupted, options and state fit together
+                # In this order: whenever it is interrupted, options and state fit together.
+                save_tensors(self.state, state)
                 self._write(self.options, json.dumps(settings, indent=1) + "\n")
                 return state
             found.append(str(state["step"]))

@@ -11,6 +11,7 @@ from p1_cond_ddpm.unet import UNetConfig
 from p2_ddim.unet import FaceUNetConfig
 
 GOLDEN = Path(__file__).parent / "golden"
+TINY_DENOISER = "--widths 16 --blocks 1 --middle-blocks 0 --embedding 16".split()  # options of p1_cond_ddpm.train
 SMALL = UNetConfig(widths=(16, 32), blocks=1, middle_blocks=1, embedding=32)
 THIN = FaceUNetConfig(widths=(32, 32, 64, 64, 96, 96), time_channels=32, embedding=64)
 

@@ -11,20 +11,10 @@ import torch
 
 from common.checkpoint import load_weights
 from common.files import REPOSITORY
+from tests.helpers import TINY_DENOISER
 
 SMALL = {
-    "p1_cond_ddpm.train": [
-        "--widths",
-        "16",
-        "--blocks",
-        "1",
-        "--middle-blocks",
-        "0",
-        "--embedding",
-        "16",
-        "--num-timesteps",
-        "20",
-    ],
+    "p1_cond_ddpm.train": [*TINY_DENOISER, "--num-timesteps", "20"],
     "p3_dann.train": ["--widths", "8", "8"],
 }
 

@@ -7,7 +7,7 @@ from common.checkpoint import load_weights, save_weights
 from common.cli import UserError
 from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.unet import UNet
-from tests.helpers import SMALL, assert_one_line_error, randomised
+from tests.helpers import SMALL, TINY_DENOISER, assert_one_line_error, randomised
 
 
 @pytest.fixture
@@ -67,8 +67,7 @@ def test_training_writes_weights_that_sample_reads(tmp_path, digit_folder):
 
 
 def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, digit_folder):
-    small = ["--widths", "16", "--blocks", "1", "--middle-blocks", "0", "--embedding", "16"]
-    small += ["--schedule", "linear", "--num-timesteps", "20"]
+    small = [*TINY_DENOISER, "--schedule", "linear", "--num-timesteps", "20"]
     for every in ("1", "2"):
         command = [
             "--data",
@@ -155,20 +154,7 @@ def test_networks_that_digits_do_not_fit_are_refused(tmp_path, digit_folder, cap
 
 
 def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
-    small = [
-        "--widths",
-        "16",
-        "--blocks",
-        "1",
-        "--middle-blocks",
-        "0",
-        "--embedding",
-        "16",
-        "--steps",
-        "1",
-        "--batch-size",
-        "2",
-    ]
+    small = [*TINY_DENOISER, "--steps", "1", "--batch-size", "2"]
     small += ["--num-timesteps", "5"]  # fewer than the preview's steps
     for fill, code in ((0, 0), (0, 0), (9, 2)):
         np.savez(tmp_path / "set.npz", images=np.full((3, 28, 28), fill, dtype=np.uint8))

@@ -1,0 +1,40 @@
+import pytest
+from torch import nn
+
+from common.optimisers import FitOptions, learning_rate_factor, make_optimizers
+
+
+def test_only_matrices_and_kernels_decay():
+    layers = {
+        "label": nn.Embedding(30, 20),
+        "conv": nn.Conv2d(20, 40, 3),
+        "norm": nn.GroupNorm(4, 40),
+        "out": nn.Linear(40, 2),
+    }
+    module = nn.ModuleDict(layers)
+    muon, adamw = make_optimizers(module, FitOptions(optimizer="muon", weight_decay=0.1))
+    decayed = [
+        p
+        for optimizer in (muon, adamw)
+        for group in optimizer.param_groups
+        if group["weight_decay"]
+        for p in group["params"]
+    ]
+    others = [
+        p
+        for optimizer in (muon, adamw)
+        for group in optimizer.param_groups
+        if not group["weight_decay"]
+        for p in group["params"]
+    ]
+    assert {*decayed} == {module["conv"].weight, module["out"].weight} and muon.param_groups[0]["params"] == [
+        module["conv"].weight
+    ]
+    assert {*decayed, *others} == {*module.parameters()}
+
+
+def test_learning_rate_is_a_trapezoid():
+    options = FitOptions(steps=100, warmup=10, cooldown=0.2)
+    factors = [learning_rate_factor(step, options) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and factors[50] == 1.0 and factors[99] == pytest.approx(0.05)
+    assert max(factors) == 1.0 and factors.index(1.0) == 9 and min(factors) > 0

@@ -1,0 +1,130 @@
+"""Runs that go on, grow, and find their folder damaged."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from common.cli import UserError
+from common.run_folder import read_settings
+from common.training import fit
+from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
+
+
+def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
+    fit(loss, network(), OPTIONS, tmp_path, settings={"train": {"target": "svhn"}})
+    with pytest.raises(
+        UserError,
+        match="-rate 0.001 there, --learning-rate 0.002 here; --target svhn there, --target",
+    ):
+        fit(loss, network(), replace(OPTIONS, learning_rate=2e-3), tmp_path, settings={"train": {"target": "usps"}})
+
+
+def test_a_resume_says_where_it_goes_on(tmp_path, capsys):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(4), network(), OPTIONS, tmp_path)
+    assert "goes on" not in capsys.readouterr().err
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert f"{tmp_path}: goes on after step 3 of 6" in capsys.readouterr().err
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert f"{tmp_path}: finished, all 6 steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cooldown, first, stop", [(0.5, 6, None), (0.5, 6, 2), (0.5, 8, 7), (0.0, 6, None)])
+def test_a_run_made_longer_ends_as_if_it_had_been_so_from_the_start(tmp_path, cooldown, first, stop):
+    options = replace(OPTIONS, steps=12, cooldown=cooldown, save_every=2)
+    whole, longer = network(), network()
+    fit(loss, whole, options, tmp_path / "whole")
+    if stop is None:
+        fit(loss, longer, replace(options, steps=first), tmp_path / "longer")
+    else:
+        with pytest.raises(Interrupted):
+            fit(interrupted_at(stop), longer, replace(options, steps=first), tmp_path / "longer")
+    longer = network()
+    fit(loss, longer, options, tmp_path / "longer")
+    assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), longer.state_dict().values()))
+    assert [row["step"] for row in read_metrics(tmp_path / "longer")] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_grown_run_goes_on_after_a_crash_before_its_next_state(tmp_path):
+    options, whole, longer = replace(OPTIONS, steps=12, save_every=50), network(), network()
+    fit(loss, whole, options, tmp_path / "whole")
+    fit(loss, longer, replace(options, steps=8), tmp_path / "longer")
+    for stop in (6, 7):
+        with pytest.raises(Interrupted):
+            fit(interrupted_at(stop), network(), options, tmp_path / "longer")
+        assert read_settings(tmp_path / "longer" / "options.json")["fit"]["steps"] == 12
+    longer = network()
+    fit(loss, longer, options, tmp_path / "longer")
+    assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), longer.state_dict().values()))
+
+
+def test_a_folder_that_starts_anew_forgets_the_state_before_the_cooldown(tmp_path):
+    fit(loss, network(), OPTIONS, tmp_path)
+    (tmp_path / "state.pt").unlink()
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(0), network(), replace(OPTIONS, seed=1), tmp_path)
+    assert not (tmp_path / "before_cooldown.pt").exists()
+
+
+def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
+    fit(loss, network(), replace(OPTIONS, steps=12), tmp_path)
+    before = (tmp_path / "state.pt").read_bytes(), (tmp_path / "options.json").read_bytes()
+    with pytest.raises(
+        UserError, match="12 steps can't become one of 6.*step 12 and 8, and one after step 5 or.*--steps 12"
+    ):
+        fit(loss, network(), replace(OPTIONS, steps=6), tmp_path)
+    assert before == ((tmp_path / "state.pt").read_bytes(), (tmp_path / "options.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("options.json", b"", "not readable as a run's options"),
+        ("options.json", b"[]", "not readable as a run's options"),
+        ("options.json", b'{"fit": {}}', "not readable as a run's options"),
+        ("state.pt", b"damaged", "damaged, or not a PyTorch file"),
+        ("state.pt", {"weights": 1}, "not the state of a training"),
+        ("state.pt", {"step": 3, "sums": {}}, "a state of another version or network"),
+    ],
+)
+def test_a_damaged_run_folder_is_one_line(tmp_path, name, content, words):
+    fit(loss, network(), OPTIONS, tmp_path)
+    (tmp_path / name).write_bytes(content) if isinstance(content, bytes) else torch.save(content, tmp_path / name)
+    with pytest.raises(UserError, match=words):
+        fit(loss, network(), OPTIONS, tmp_path)
+
+
+def test_lost_metrics_do_not_stop_a_run(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(4), network(), OPTIONS, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [4, 6]
+
+
+def test_half_a_line_of_metrics_does_not_stop_a_run(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(5), network(), OPTIONS, tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6]
+
+
+def test_another_number_of_processes_is_another_run(tmp_path, monkeypatch):
+    fit(loss, network(), OPTIONS, tmp_path)
+    options = json.loads((tmp_path / "options.json").read_text())
+    options["machine"]["world_size"] = 2
+    (tmp_path / "options.json").write_text(json.dumps(options))
+    with pytest.raises(UserError, match="processes 2 there, processes 1 here"):
+        fit(loss, network(), OPTIONS, tmp_path)
+
+
+def test_every_start_notes_the_machine(tmp_path):
+    for _ in range(2):
+        fit(loss, network(), OPTIONS, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "machines.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and lines[0]["torch"] == torch.__version__ and {"device", "python", "commit"} < set(lines[0])
+    assert read_settings(tmp_path / "options.json")["machine"] == {"world_size": 1, "computed_in": "float32"}
