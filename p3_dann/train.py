@@ -106,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, train, objective, config, options = parse_options(parser, argv, *classes)
     if len(config.widths) > MOST_LEVELS:
         raise UserError(f"--widths {config.widths}: give at most {MOST_LEVELS}, each half as fine as the one before")
+    if config.domain_statistics and train.mode != "dann":
+        raise UserError(f"--domain-statistics: --mode {train.mode} has one domain; give --no-domain-statistics")
     device = choose_device(arguments.device)
 
     torch.manual_seed(options.seed)
