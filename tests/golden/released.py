@@ -9,7 +9,7 @@ from torch import Tensor
 from common.checkpoint import CHECKPOINTS
 from common.digits import NULL_LABEL
 from common.images import to_unit_range
-from p1_cond_ddpm import judge
+from p1_cond_ddpm import judge, strokes
 from p1_cond_ddpm.sampling import SampleOptions, digits_by_number, load_denoiser, sample_digits
 from p2_ddim.sampling import sample_faces, to_pictures
 from p2_ddim.unet import load_face_unet
@@ -72,6 +72,7 @@ NETWORKS: dict[str, Callable[[], Tensor]] = {
     "p3_svhn": lambda: load_classifier("svhn")(prepare(ON_BLUE)).logits,
     "p3_usps": lambda: load_classifier("usps")(prepare(ON_BLACK)).logits,
     "judge": lambda: judge.load(judge.OWN)(to_unit_range(ON_BLUE)),
+    "strokes": lambda: strokes.load_stroke_net()(to_unit_range(ON_BLUE)),
 }
 IMAGES: dict[str, Callable[[], Tensor]] = {"hw2_1": first_digits, "hw2_2": first_faces}
 
