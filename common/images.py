@@ -49,9 +49,8 @@ def read_rgb(path: Path) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             image = upright(opened)
-            if image.mode.startswith("I"):  # 16 bits and more: keep the high byte
-                high = (np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round()
-                image = Image.fromarray(high.astype(np.uint8))
+            if image.mode.startswith("I"):  # 16 or 32 bits
+                image = Image.fromarray(wide_to_uint8(np.asarray(image, dtype=np.int64)))
             elif image.mode == "F":
                 image = Image.fromarray(float_to_uint8(np.asarray(image)))
             if "A" in image.getbands() or "transparency" in image.info:
@@ -68,6 +67,18 @@ def upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data raises a dozen kinds, and the pixels may be whole
         return image
+
+
+def wide_to_uint8(values: np.ndarray) -> np.ndarray:
+    """Whole numbers of 16 or 32 bits as uint8: 0..65535 scaled, and 0..255, which would else be black, as they are.
+
+    Raises:
+        ValueError: another range, which is no picture's.
+    """
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high == 1 or high > 65535:
+        raise ValueError(f"whole numbers from {low} to {high}; give 0 to 255, or 0 to 65535")
+    return (values / (257 if high > 255 else 1)).round().astype(np.uint8)
 
 
 def float_to_uint8(values: np.ndarray) -> np.ndarray:
@@ -135,7 +146,9 @@ def pictures_of_array(array: np.ndarray) -> np.ndarray:
         if array.dtype.kind not in "iu" or array.min() < 0 or not 1 < array.max() <= 255:
             raise ValueError(f"{array.dtype}; give uint8")
         array = array.astype(np.uint8)
-    if array.ndim == 2 and math.isqrt(array.shape[1]) ** 2 == array.shape[1]:
+    if array.ndim == 3 and (array.shape[0] in (3, 4) or array.shape[2] in (1, 3, 4)):
+        raise ValueError(f"shape {array.shape}, one picture or many; give (N, H, W, 1 or 3)")
+    if array.ndim == 2 and math.isqrt(array.shape[1]) ** 2 == array.shape[1] != array.shape[0]:
         side = math.isqrt(array.shape[1])
         array = array.reshape(-1, side, side)
     if array.ndim == 3:

@@ -36,7 +36,7 @@ def write_noises(folder: Path, count: int, size: int, *, seed: int = 0) -> None:
 def read_noise(path: Path) -> Tensor:
     """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
     noise = load_tensors(path)
-    if not isinstance(noise, Tensor) or not noise.is_floating_point():
+    if not isinstance(noise, Tensor) or not noise.is_floating_point() or noise.is_meta:
         raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
     noise = noise.to_dense().float()
     noise = noise[None] if noise.ndim == 3 else noise
