@@ -1,6 +1,7 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
 
 import argparse
+import codecs
 import hashlib
 import math
 import os
@@ -21,9 +22,9 @@ from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import to_json
 from common.device import autocast, describe_machine, usable_precision
-from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
+from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
 from common.rng import step_seed
-from common.run_folder import RunFolder, Settings
+from common.run_folder import RunFolder, Settings, State
 
 
 class TrainStep(NamedTuple):
@@ -38,21 +39,30 @@ Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]
 
 
 class PresetParser(argparse.ArgumentParser):
-    """In a file of arguments, blank lines and comments (#) are skipped, and blanks around an argument."""
+    """@FILE stands for the arguments in it, one a line, in UTF-8, UTF-16 with its mark, or whatever names files have.
 
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        argument = arg_line.strip()
-        return [] if not argument or argument.startswith("#") else [argument]
+    Blank lines and comments (#) are skipped, and blanks around an argument.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        given = sys.argv[1:] if args is None else args
+        expanded = [one for arg in given for one in (self.read(arg[1:]) if arg.startswith("@") else [arg])]
+        return super().parse_known_args(expanded, namespace)
+
+    def read(self, name: str) -> list[str]:
+        try:
+            content = Path(name).read_bytes()
+            wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            text = content.decode("utf-16") if wide else os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+        except (OSError, UnicodeDecodeError) as error:
+            self.error(f"@{name}: {error}")
+        lines = (line.strip() for line in text.splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
-    """The options that every training command has; `data` is the help text of --data.
-
-    @FILE stands for the arguments in it, one a line.
-    """
-    parser = PresetParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
-    )
+    """The options that every training command has; `data` is the help text of --data."""
+    parser = PresetParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=some_path, required=True, help=data)
     parser.add_argument(
         "--run-dir", type=some_path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
@@ -154,13 +164,13 @@ class Training:
     def resume(self, settings: Settings) -> None:
         """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit.
 
-        The first process reads it and hands it to the others, whose machines need not have the folder.
+        The first process reads it and hands it to the others, whose machines need not have the folder. The folder stays
+        as it is until the state has been found to fit.
         """
         answer: list[Any] = [None, None]  # the state, and what is wrong
         if self.rank == 0:
             try:
                 answer[0] = self.folder.resume(settings, lambda n: constant_steps(replace(self.options, steps=n)))
-                self.folder.note_machine(describe_machine(self.device))
             except (UserError, OSError) as error:
                 answer[1] = str(error)
         if self.world > 1:
@@ -168,12 +178,20 @@ class Training:
         state, wrong = answer
         if wrong:
             raise UserError(wrong)
-        if state is None:
-            return
+        if state is not None:
+            self._load(state)
+        if self.rank == 0:
+            self.folder.begin(settings, state)
+            self.folder.note_machine(describe_machine(self.device))
+
+    def _load(self, state: State) -> None:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+            for optimizer in self.optimizers:
+                check_memory(optimizer)
+            sums = dict(**state["sums"])  # whose names are strings
+            self.sums = {name: total.to(self.device).reshape(()) for name, total in sums.items()}
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             reason = f"a state of another version or network ({str(error).splitlines()[0]})"
             raise UserError(f"{self.folder.path}: {reason}; give another --run-dir") from None

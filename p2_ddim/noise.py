@@ -13,6 +13,7 @@ from torch import Tensor
 from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError, command, some_path
 from common.config import check_range
+from common.files import visible_files
 from common.rng import per_sample_noise, step_seed
 
 
@@ -31,6 +32,11 @@ def write_noises(folder: Path, count: int, size: int, *, seed: int = 0) -> None:
     digits = max(2, len(str(count - 1)))
     for i, noise in enumerate(seeded_noises(count, size, seed=seed)):
         save_tensors(folder / f"{i:0{digits}d}.pt", noise[None].clone())
+
+
+def noise_files(folder: Path) -> list[Path]:
+    """The noises in a folder, or in the one below that has some (`visible_files`)."""
+    return visible_files(folder, {".pt"}, kind="noises")
 
 
 def read_noise(path: Path) -> Tensor:

@@ -228,6 +228,16 @@ def test_pictures_one_folder_below_are_taken_and_said(tmp_path, capsys):
         picture_files(tmp_path / "none")
 
 
+def test_links_to_folders_are_searched_and_loops_end(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.png").write_bytes(b"")
+    (tmp_path / "far" / "loop").symlink_to(tmp_path / "images")
+    for name in ("link", "again"):
+        (tmp_path / "images" / name).symlink_to(tmp_path / "far")
+    assert picture_files(tmp_path / "images") == [tmp_path / "images" / "again" / "a.png"]
+
+
 def test_a_damaged_exif_block_costs_no_picture(tmp_path):
     Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png", exif=b"garbage")
     assert read_rgb(tmp_path / "a.png").getpixel((0, 0)) == (255, 0, 0)
