@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.cli import UserError
@@ -50,7 +50,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, ours are as open as any other
+        with suppress(OSError):  # of file systems without permissions
+            temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, ours are as open as any other
         try:
             os.replace(temporary, target)
         except OSError as error:
@@ -79,7 +80,7 @@ def visible_files(folder: Path, suffixes: Collection[str], *, kind: str) -> list
         raise UserError(f"{folder}: no such folder")
     visible = [path for path in sorted(folder.iterdir()) if not hidden(path.name)]
     files = [path for path in visible if path.suffix.lower() in suffixes and path.is_file()]
-    if others := [path.name for path in visible if path not in {*files}]:
+    if others := sorted(path.name for path in {*visible} - {*files}):
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         note = f"{', '.join(map(repr, others[:3]))}{more}"
         below = [] if files else [where for where in folders_below(folder) if has_files(where, suffixes)]
