@@ -66,9 +66,8 @@ class RunFolder:
     def begin(self, settings: Settings, state: State | None) -> None:
         """Write the settings, and cut the metrics to the state, which becomes state.pt."""
         make_folder(self.path)
-        if state and not self._goes_on(
-            settings
-        ):  # In this order: whenever it is interrupted, options and state fit together.
+        # In this order: whenever it is interrupted, options and state fit together.
+        if state and not self._goes_on(settings):
             save_tensors(self.state, state)
         self._write(self.options, json.dumps(settings, indent=1) + "\n")
         kept = state["step"] // settings["fit"]["log_every"] if state else 0

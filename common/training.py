@@ -1,7 +1,6 @@
 """One training loop for all networks: EMA, resumable to the bit, metrics, one or many processes (torchrun)."""
 
 import argparse
-import codecs
 import hashlib
 import math
 import os
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
-from common.config import to_json
+from common.config import PresetParser, to_json
 from common.device import autocast, describe_machine, usable_precision
 from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
 from common.rng import step_seed
@@ -36,28 +35,6 @@ class TrainStep(NamedTuple):
 
 
 Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]]
-
-
-class PresetParser(argparse.ArgumentParser):
-    """@FILE stands for the arguments in it, one a line, in UTF-8, UTF-16 with its mark, or whatever names files have.
-
-    Blank lines and comments (#) are skipped, and blanks around an argument.
-    """
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
-        given = sys.argv[1:] if args is None else args
-        expanded = [one for arg in given for one in (self.read(arg[1:]) if arg.startswith("@") else [arg])]
-        return super().parse_known_args(expanded, namespace)
-
-    def read(self, name: str) -> list[str]:
-        try:
-            content = Path(name).read_bytes()
-            wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            text = content.decode("utf-16") if wide else os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
-        except (OSError, UnicodeDecodeError) as error:
-            self.error(f"@{name}: {error}")
-        lines = (line.strip() for line in text.splitlines())
-        return [line for line in lines if line and not line.startswith("#")]
 
 
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
