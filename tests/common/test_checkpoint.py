@@ -124,7 +124,7 @@ def test_weights_that_are_no_plain_tensors_are_refused(tmp_path, kind):
         "list": weight.tolist,
     }
     torch.save({"config": {}, "metadata": {}, "state_dict": {"linear.weight": other[kind]()}}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match="linear.weight is no tensor of real numbers"):
+    with pytest.raises(UserError, match="linear.weight is no tensor of real numbers|holds a Python object"):
         load_weights(tmp_path / "a.pt")
 
 
