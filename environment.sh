@@ -7,7 +7,7 @@
 find_python() {  # the first of the given interpreters that runs, is at least 3.10 and can make environments
     local candidate
     for candidate in "$@"; do
-        if "$candidate" -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -20,9 +20,9 @@ environment_key() {  # PYTHON FILE...: 16 hexadecimal digits of the interpreter 
     local python=$1 key
     shift
     if command -v sha256sum >/dev/null; then
-        key=$({ "$python" -I -c 'import sys; print(sys.version, sys.base_prefix)' && cat "$@"; } | sha256sum)
+        key=$({ "$python" -c 'import sys; print(sys.version, sys.base_prefix)' && cat "$@"; } | sha256sum)
     else
-        key=$("$python" -I -c 'import hashlib, sys
+        key=$("$python" -c 'import hashlib, sys
 content = f"{sys.version} {sys.base_prefix}\n".encode() + b"".join(open(name, "rb").read() for name in sys.argv[1:])
 print(hashlib.sha256(content).hexdigest())' "$@")
     fi
@@ -38,7 +38,7 @@ make_environment() {  # PYTHON VENV REQUIREMENTS...
     local base=$1 venv=$2
     shift 2
     echo "making the Python environment in $venv (once; some minutes, up to 5 GB)" >&2
-    if rm -rf -- "$venv" && "$base" -I -m venv "$venv" &&
+    if rm -rf -- "$venv" && "$base" -m venv "$venv" &&
         install_there "$venv/bin/python" "${@/#/-r}" && has_all "$venv/bin/python" "$@" && touch "$venv/complete"; then
         return
     fi
@@ -64,7 +64,9 @@ for line in (line for name in sys.argv[1:] for line in open(name)):
 }
 
 use_environment() {
-    local root base venv key cache lists status=0
+    local root=${BASH_SOURCE[0]} base venv key cache lists status=0
+    [ ! -L "$root" ] || root=$(readlink -f -- "$root") || return 2
+    root=$(CDPATH='' cd -- "$(dirname -- "$root")" && pwd) || return 2
     if [ -n "${HW2_VENV:-}" ]; then
         PYTHON=$(CDPATH='' cd -- "$HW2_VENV/bin" 2>/dev/null && pwd || true)/python
         "$PYTHON" -c 'import torch' || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
@@ -77,20 +79,18 @@ use_environment() {
         return 2
     fi
     if [ "$1" = graded ]; then  # the graders' Python where there is one
-        lists=(requirements.txt requirements-dev.txt)
+        lists=("$root/requirements.txt" "$root/requirements-dev.txt")
         base=$(find_python python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python3.10 python3) || return 2
     else
-        lists=(requirements-current.txt requirements-dev.txt)
+        lists=("$root/requirements-current.txt" "$root/requirements-dev.txt")
         base=$(find_python python3) || return 2
     fi
-    root=$("$base" -I -c 'import os, sys; os.write(1, os.fsencode(os.path.realpath(sys.argv[1])))' "${BASH_SOURCE[0]}") || return 2
-    lists=("${lists[@]/#/${root%/*}/}")
     key=$(environment_key "$base" "${lists[@]}") || return 2
     venv=$cache/dlcv-hw2/$key
     PYTHON=$venv/bin/python
     is_complete "$venv" && return
     mkdir -p -- "$cache/dlcv-hw2" && {
-        "$base" -I -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true  # another clone may be making it
+        "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true  # another clone may be making it
         is_complete "$venv" || make_environment "$base" "$venv" "${lists[@]}" || status=2
     } 9>"$venv.lock" || { echo "error: $cache/dlcv-hw2 can't be written to; set XDG_CACHE_HOME or HW2_VENV" >&2; return 2; }
     return "$status"

@@ -63,7 +63,7 @@ def bare(tmp_path):
     (tmp_path / "bin").mkdir()
     cache = tmp_path / "cache" / "dlcv-hw2"
 
-    def run(root, *, pip, tools="bash cat mkdir rm touch", errexit=True, code="", **environment):
+    def run(root, *, pip, tools="bash cat mkdir rm touch dirname readlink", errexit=True, code="", **environment):
         shutil.rmtree(tmp_path / "bin")
         (tmp_path / "bin").mkdir()
         for tool in tools.split():
@@ -71,9 +71,9 @@ def bare(tmp_path):
         python = tmp_path / "bin" / "python3.10"
         python.write_text(
             "#!/usr/bin/env bash\n"
-            'if [ "$1 $2 $3" = "-I -m venv" ]; then\n'
-            f'    mkdir -p "$4/bin"; printf "#!/usr/bin/env bash\\n{FAKE[pip]}" > "$4/bin/python"\n'
-            '    chmod +x "$4/bin/python"; exit 0\n'
+            'if [ "$1 $2" = "-m venv" ]; then\n'
+            f'    mkdir -p "$3/bin"; printf "#!/usr/bin/env bash\\n{FAKE[pip]}" > "$3/bin/python"\n'
+            '    chmod +x "$3/bin/python"; exit 0\n'
             f'fi\nexec "{sys.executable}" "$@"\n'
         )
         python.chmod(0o755)
@@ -100,7 +100,9 @@ def test_a_failed_install_is_no_environment_and_is_made_anew(clone, bare, errexi
     assert again.returncode == 0 and "made" in again.stdout and len(list(cache.rglob("complete"))) == 1
 
 
-@pytest.mark.parametrize("tools", ["bash cat mkdir rm touch", "bash cat mkdir rm touch sha256sum"])
+@pytest.mark.parametrize(
+    "tools", ["bash cat mkdir rm touch dirname readlink", "bash cat mkdir rm touch dirname readlink sha256sum"]
+)
 def test_nothing_but_bash_and_python_is_needed_and_no_others_environment_is_touched(clone, bare, tools):
     run, cache = bare
     (cache / "another").mkdir(parents=True)
