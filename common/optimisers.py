@@ -75,6 +75,18 @@ def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.
     return optimizers
 
 
+def check_memory(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless what an optimiser remembers of its parameters, after a step, can be theirs."""
+    remembered = [
+        (p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"] if p in optimizer.state
+    ]
+    if len({tuple(sorted(memory)) for _, memory in remembered}) != 1:
+        raise ValueError("an optimiser's memory is lost")
+    for parameter, memory in remembered:
+        if not all(isinstance(value, Tensor) and value.shape in ((), parameter.shape) for value in memory.values()):
+            raise ValueError("an optimiser's memory is of another network")
+
+
 class Average:
     """The exponential moving average of a module's parameters and buffers.
 

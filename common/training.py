@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
-from common.config import to_json
+from common.config import PresetParser, to_json
 from common.device import autocast, describe_machine, usable_precision
-from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
+from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
 from common.rng import step_seed
-from common.run_folder import RunFolder, Settings
+from common.run_folder import RunFolder, Settings, State
 
 
 class TrainStep(NamedTuple):
@@ -37,22 +37,9 @@ class TrainStep(NamedTuple):
 Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]]
 
 
-class PresetParser(argparse.ArgumentParser):
-    """In a file of arguments, blank lines and comments (#) are skipped, and blanks around an argument."""
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        argument = arg_line.strip()
-        return [] if not argument or argument.startswith("#") else [argument]
-
-
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
-    """The options that every training command has; `data` is the help text of --data.
-
-    @FILE stands for the arguments in it, one a line.
-    """
-    parser = PresetParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
-    )
+    """The options that every training command has; `data` is the help text of --data."""
+    parser = PresetParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=some_path, required=True, help=data)
     parser.add_argument(
         "--run-dir", type=some_path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
@@ -154,13 +141,13 @@ class Training:
     def resume(self, settings: Settings) -> None:
         """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit.
 
-        The first process reads it and hands it to the others, whose machines need not have the folder.
+        The first process reads it and hands it to the others, whose machines need not have the folder. The folder stays
+        as it is until the state has been found to fit.
         """
         answer: list[Any] = [None, None]  # the state, and what is wrong
         if self.rank == 0:
             try:
                 answer[0] = self.folder.resume(settings, lambda n: constant_steps(replace(self.options, steps=n)))
-                self.folder.note_machine(describe_machine(self.device))
             except (UserError, OSError) as error:
                 answer[1] = str(error)
         if self.world > 1:
@@ -168,12 +155,20 @@ class Training:
         state, wrong = answer
         if wrong:
             raise UserError(wrong)
-        if state is None:
-            return
+        if state is not None:
+            self._load(state)
+        if self.rank == 0:
+            self.folder.begin(settings, state)
+            self.folder.note_machine(describe_machine(self.device))
+
+    def _load(self, state: State) -> None:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+            for optimizer in self.optimizers:
+                check_memory(optimizer)
+            sums = dict(**state["sums"])  # whose names are strings
+            self.sums = {name: total.to(self.device).reshape(()) for name, total in sums.items()}
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             reason = f"a state of another version or network ({str(error).splitlines()[0]})"
             raise UserError(f"{self.folder.path}: {reason}; give another --run-dir") from None

@@ -20,7 +20,7 @@ from common.cli import UserError, command, some_path
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
-from common.files import atomic_write
+from common.files import atomic_write, make_folder
 from common.images import read_rgb, write_png
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
@@ -36,7 +36,7 @@ from p1_cond_ddpm.sampling import (
 def missing_images(folder: Path, images: list[ImageSpec], how: dict[str, Any]) -> list[ImageSpec]:
     """What a folder of numbered images lacks. Raises UserError where it has images, but not sampled in this way."""
     note, described = folder / ".sampling.json", json.dumps(how)
-    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_text(encoding="utf-8") == described):
+    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_bytes() == described.encode()):
         raise UserError(f"{folder}: holds images of other weights or options; give the same ones, or another folder")
     with atomic_write(note) as temporary:
         temporary.write_text(described, encoding="utf-8")
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **to_json(options),
         }
         images = missing_images(arguments.out_dir, images, how)
-    arguments.out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out_dir)
     for one, image in sample_images(model, options, images, batch_size=arguments.batch_size):
         write_png(arguments.out_dir / one.name, image)
     return 0

@@ -19,8 +19,9 @@ from common.cli import UserError, command, out_of_memory, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
 from common.diffusion import NotFinite
+from common.files import make_folder
 from common.images import write_png
-from p2_ddim.noise import read_noise
+from p2_ddim.noise import noise_files, read_noise
 from p2_ddim.sampling import (
     NUM_STEPS,
     NUM_TIMESTEPS,
@@ -131,14 +132,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
 
-    paths = sorted(path for path in arguments.noise_dir.glob("*.pt") if not path.name.startswith("."))
-    if not paths:
-        raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
+    paths = noise_files(arguments.noise_dir)
     noises = {path.stem: read_noise(path) for path in paths}
+    if len(noises) < len(paths):
+        raise UserError(f"{arguments.noise_dir}: noises whose names differ in .pt and .PT alone; rename them")
     if usable_precision(device, arguments.precision) != arguments.precision:
         print(f"{device} does not compute in {arguments.precision}: falling back to float32", file=sys.stderr)
     model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
-    arguments.out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out_dir)
     default = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
     chunk_size = default if arguments.chunk_size is None else arguments.chunk_size
     check_range("--chunk-size", chunk_size, 1)

@@ -107,6 +107,21 @@ def test_presets_may_have_blank_lines_comments_and_any_line_ending(tmp_path):
     assert (str(arguments.data), str(arguments.run_dir)) == ("d", "r")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_presets_may_be_written_by_any_editor(tmp_path, encoding):
+    preset = tmp_path / "preset.txt"
+    preset.write_bytes("--data=d\n# für mich\n--run-dir=é\n".encode(encoding))
+    arguments = training_parser(None, data="").parse_args([f"@{preset}"])
+    name = os.fsdecode("é".encode("latin-1" if encoding == "latin-1" else "utf-8"))
+    assert str(arguments.data) == "d" and str(arguments.run_dir) == name
+
+
+def test_a_missing_preset_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        training_parser(None, data="").parse_args([f"@{tmp_path / 'none.txt'}"])
+    assert "none.txt" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     """On the meta device any number that is read is an error: one step of every kind of training reads none."""
     device = torch.device("meta")
