@@ -1,7 +1,6 @@
 """Where and how precisely networks compute."""
 
 import functools
-import os
 import platform
 import re
 import subprocess
@@ -13,21 +12,35 @@ import torch
 
 from common.cli import UserError
 from common.files import REPOSITORY
+from common.processes import place
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one, under torchrun this process's, else the CPU; anything else is torch's name of
-    a device.
+    """'auto' is CUDA where there is one, else the CPU; anything else is torch's name of a device. CUDA without a number
+    is this process's GPU, which becomes the current one.
 
-    cuDNN is kept to deterministic algorithms.
+    cuDNN is kept to deterministic algorithms, and float32 to float32.
     """
     torch.backends.cudnn.deterministic = True
+    full_float32()
+    local_rank = place().local_rank
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=f"cuda:{local_rank}" if name == "cuda" else name).device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu, cuda or cuda:N") from None
+
+
+def full_float32() -> None:
+    """Switch TF32 off, for all problems: what is called float32 then is, and a GPU's results are near a CPU's.
+
+    Problem 2 must meet the course's pixels; where speed matters more, bf16 and fp16 are there to be asked for.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

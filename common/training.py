@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +21,9 @@ from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import to_json
 from common.device import autocast, describe_machine, usable_precision
 from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
+from common.processes import from_first, meet, place
 from common.rng import step_seed
-from common.run_folder import RunFolder, Settings
+from common.run_folder import RunFolder, Settings, State
 
 
 class TrainStep(NamedTuple):
@@ -73,11 +73,6 @@ def check_batch_size(batch_size: int, count: int) -> None:
     """Raise UserError where a data set of `count` images has no batch of that size."""
     if batch_size > count:
         raise UserError(f"--batch-size {batch_size}: the data set has {count} images; give at most as many")
-
-
-def is_main_process() -> bool:
-    """Whether this process is the only one or torchrun's first, the one that writes files."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def fit(
@@ -135,10 +130,9 @@ class Training:
 
     def __init__(self, loss: Loss, module: nn.Module, options: FitOptions, folder: RunFolder):
         self.loss, self.module, self.options, self.folder = loss, module, options, folder
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world, _ = place()
         self.device = next(module.parameters()).device
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        meet("nccl" if self.device.type == "cuda" else "gloo")
         self.trained = DistributedDataParallel(module, find_unused_parameters=True) if self.world > 1 else module
         self.ema, self.optimizers = Average(module, options.ema_decay), make_optimizers(module, options)
         self.start = self.saved = 0  # steps done before, and up to the last state
@@ -156,18 +150,7 @@ class Training:
 
         The first process reads it and hands it to the others, whose machines need not have the folder.
         """
-        answer: list[Any] = [None, None]  # the state, and what is wrong
-        if self.rank == 0:
-            try:
-                answer[0] = self.folder.resume(settings, lambda n: constant_steps(replace(self.options, steps=n)))
-                self.folder.note_machine(describe_machine(self.device))
-            except (UserError, OSError) as error:
-                answer[1] = str(error)
-        if self.world > 1:
-            dist.broadcast_object_list(answer)
-        state, wrong = answer
-        if wrong:
-            raise UserError(wrong)
+        state = from_first(lambda: self.found(settings))
         if state is None:
             return
         try:
@@ -182,6 +165,12 @@ class Training:
             where = f"goes on after step {self.start} of {self.options.steps}"
             done = f"finished, all {self.options.steps} steps; nothing is left to train"
             print(f"{self.folder.path}: {where if self.start < self.options.steps else done}", file=sys.stderr)
+
+    def found(self, settings: Settings) -> State | None:
+        """The folder's state; notes the machine. For the first process alone."""
+        state = self.folder.resume(settings, lambda n: constant_steps(replace(self.options, steps=n)))
+        self.folder.note_machine(describe_machine(self.device))
+        return state
 
     def bar(self) -> tqdm:
         steps, quiet = range(self.start, self.options.steps), self.rank > 0

@@ -17,8 +17,9 @@ from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE, load_training_digits
 from common.images import grid, to_unit_range, write_png
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at
-from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig

@@ -22,8 +22,9 @@ from common.diffusion import NoiseSchedule, stratified_timesteps
 from common.images import read_pictures, to_unit_range
 from common.layers import zero_init
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at
-from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p2_ddim.sampling import NUM_TIMESTEPS
 from p2_ddim.unet import DOWN_BLOCKS, UP_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
 
