@@ -12,6 +12,7 @@ from common.cli import UserError
 NUMBERS, MEETING = ("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("MASTER_ADDR", "MASTER_PORT")  # torchrun's environment
 TIMEOUT = timedelta(minutes=5)  # after which a process no longer waits for another
 
+Key = TypeVar("Key")
 Item = TypeVar("Item")
 
 
@@ -61,13 +62,13 @@ def share(items: Sequence[Item], batch_size: int = 1) -> list[Item]:
     return [item for start in starts for item in items[start : start + batch_size]]
 
 
-def gather(part: Item) -> list[Item]:
-    """Every process's part, in order of rank."""
+def gather(part: dict[Key, Item]) -> dict[Key, Item]:
+    """What all processes have, in each of them."""
     parts = [part] * place().world
     if len(parts) > 1:
         meet()
         dist.all_gather_object(parts, part)
-    return parts
+    return {key: item for one in parts for key, item in one.items()}
 
 
 def from_first(make: Callable[[], Item]) -> Item:
