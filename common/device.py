@@ -7,12 +7,15 @@ import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from common.cli import UserError
 from common.files import REPOSITORY
 from common.processes import place
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # beside float32
 
 
 def choose_device(name: str) -> torch.device:
@@ -45,14 +48,30 @@ def full_float32() -> None:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Run networks in `usable_precision`."""
-    return (
-        torch.autocast(device.type, torch.bfloat16) if usable_precision(device, precision) == "bf16" else nullcontext()
-    )
+    usable = usable_precision(device, precision)
+    return nullcontext() if usable == "float32" else torch.autocast(device.type, DTYPES[usable])
 
 
 def usable_precision(device: torch.device, asked: str) -> str:
-    """ "bf16" where that is asked for and the device computes in it, else "float32"."""
-    return "bf16" if asked == "bf16" and has_bf16(device) else "float32"
+    """ "bf16" where that is asked for and the device computes in it, "fp16" likewise on a GPU, else "float32"."""
+    usable = {"bf16": has_bf16(device), "fp16": device.type == "cuda"}
+    return asked if usable.get(asked) else "float32"
+
+
+def training_precision(device: torch.device, asked: str) -> str:
+    """As `usable_precision`, but fp16 instead of bf16 on a GPU that has none: training scales its gradients."""
+    substitute = asked == "bf16" and device.type == "cuda" and not has_bf16(device)
+    return usable_precision(device, "fp16" if substitute else asked)
+
+
+def make_scaler(precision: str) -> Any:
+    """What keeps small gradients from vanishing in fp16 and leaves out steps whose gradient overflows; in any other
+    precision it does nothing.
+
+    In a step it reads one number per optimiser from the device. Source: Micikevicius et al. 2018, section 3.2.
+    """
+    scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)  # the first not in torch 2.0.1
+    return scaler(enabled=precision == "fp16")
 
 
 def describe_machine(device: torch.device) -> dict[str, str | None]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import to_json
-from common.device import autocast, describe_machine, usable_precision
+from common.device import autocast, describe_machine, make_scaler, training_precision
 from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
 from common.processes import from_first, meet, place
 from common.rng import step_seed
@@ -97,7 +97,7 @@ def fit(
         Stopped: SIGINT or SIGTERM came; the state is saved.
     """
     training = Training(loss, module, options, RunFolder(run))
-    machine = {"world_size": training.world, "computed_in": usable_precision(training.device, options.precision)}
+    machine = {"world_size": training.world, "computed_in": training.precision}
     training.resume({"fit": to_json(options), **(settings or {}), "machine": machine})
     module.train()
     with signals_noted() as signals, training.bar() as bar:
@@ -135,6 +135,8 @@ class Training:
         meet("nccl" if self.device.type == "cuda" else "gloo")
         self.trained = DistributedDataParallel(module, find_unused_parameters=True) if self.world > 1 else module
         self.ema, self.optimizers = Average(module, options.ema_decay), make_optimizers(module, options)
+        self.precision = training_precision(self.device, options.precision)
+        self.scaler = make_scaler(self.precision)
         self.start = self.saved = 0  # steps done before, and up to the last state
         self.sums: dict[str, Tensor] = {}
         self.finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps since the start, up to a bad one
@@ -143,7 +145,8 @@ class Training:
     @property
     def parts(self) -> dict[str, Any]:
         """What a state holds, by name."""
-        return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}}
+        scaler = {"scaler": self.scaler} if self.scaler.is_enabled() else {}
+        return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}, **scaler}
 
     def resume(self, settings: Settings) -> None:
         """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit.
@@ -183,14 +186,18 @@ class Training:
         torch.manual_seed(step_seed(options.seed, step, self.rank))
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = options.learning_rate * learning_rate_factor(step, options)
-        with autocast(self.device, options.precision):
+        with autocast(self.device, self.precision):
             value, metrics = self.loss(self.trained, TrainStep(step, step * self.world + self.rank, self.ema.module))
         self.module.zero_grad(set_to_none=True)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), options.clip or math.inf)
-        self.finite += torch.isfinite(value.detach() + norm) & (self.finite == step - self.start)
+        self.scaler.scale(value).backward()
         for optimizer in self.optimizers:
-            optimizer.step()
+            self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), options.clip or math.inf)
+        must_be_finite = value.detach() if self.scaler.is_enabled() else value.detach() + norm
+        self.finite += torch.isfinite(must_be_finite) & (self.finite == step - self.start)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
         self.ema.update(self.module)
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         for name, metric in {**metrics, "loss": value.detach(), "gradient_norm": norm, "seconds": seconds}.items():
@@ -217,6 +224,8 @@ class Training:
     def check_finite(self, done: int, weights: Iterable[Tensor]) -> None:
         """Raise UserError unless loss and gradient of all `done` steps, and the weights, are finite."""
         good = self.start + int(self.finite)
+        if self.scaler.get_scale() < 1:  # halved at every overflow, so not one of fp16 any more
+            good = min(good, done - 1)
         if good == done and all(bool(weight.isfinite().all()) for weight in weights):
             return
         what = f"loss or gradient of step {good + 1}" if good < done else f"a weight after step {done}"

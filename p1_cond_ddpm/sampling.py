@@ -46,7 +46,7 @@ class SampleOptions:
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
-    precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "float32"))
+    precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "fp16", "float32"))
 
     def timesteps(self, num_timesteps: int) -> list[int]:
         """Where the sampler calls the network. Raises UserError where the steps don't fit."""

@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bf16"),
+        choices=("float32", "bf16", "fp16"),
         default="float32",
-        help="bf16: faster where the device has it, not the course's pixels",
+        help="bf16, and fp16 on a GPU: faster where the device has it, not the course's pixels",
     )
     parser.add_argument(
         "--chunk-size", type=int, help=f"images at a time (default: {GPU_CHUNK} on a GPU, {CPU_CHUNK} on a CPU)"
