@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from common.config import to_json
 from common.device import autocast, describe_machine, make_scaler, training_precision
 from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
 from common.processes import from_first, meet, place
+from common.progress import Events, draw_progress
 from common.rng import step_seed
 from common.run_folder import RunFolder, Settings, State
 
@@ -82,15 +84,16 @@ def fit(
     run: Path,
     *,
     settings: Mapping[str, Any] | None = None,
-    on_save: Callable[[nn.Module], object] = lambda ema: None,
+    preview: Callable[[nn.Module], Tensor] | None = None,
 ) -> nn.Module:
-    """Train `module` in place and return its averaged copy, with which `on_save` is called whenever the state is saved.
+    """Train `module` in place and return its averaged copy.
 
     `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them), state.pt
-    and before_cooldown.pt; where it holds a state of the same options and settings (JSON values: what else the result
-    depends on), training goes on from there, also to another number of steps. One process ends the same to the bit as
-    without the interruption, and as with the final number of steps from the start. Under torchrun every process has its
-    own batches and random numbers, gradients are averaged, and the first process's network is the result.
+    and before_cooldown.pt. Whenever the state is saved, curves.png is drawn, and what `preview` makes of the averaged
+    network, (N, 3, H, W) uint8. Where `run` holds a state of the same options and settings (JSON values: what else the
+    result depends on), training goes on from there, also to another number of steps. One process ends the same to the
+    bit as without the interruption, and as with the final number of steps from the start. Under torchrun every process
+    has its own batches and random numbers, gradients are averaged, and the first process's network is the result.
 
     Raises:
         UserError: the run folder holds a run with other options, or a number is not finite; the last state stays.
@@ -109,8 +112,8 @@ def fit(
                 bar.set_postfix(loss=f"{training.log(done):.4f}")
             if done % options.save_every == 0 or done == constant_steps(options) or last or stop:
                 training.save(done)
-                if training.rank == 0 and not stop:
-                    on_save(training.ema.module)
+                if training.rank == 0:
+                    draw_progress(run, done, partial(preview, training.ema.module) if preview and not stop else None)
                     training.clock = time.perf_counter()
             if stop := stop or (training.agreed(signals, done) if last else 0):
                 training.leave()
@@ -154,6 +157,8 @@ class Training:
         The first process reads it and hands it to the others, whose machines need not have the folder.
         """
         state = from_first(lambda: self.found(settings))
+        if self.rank == 0:
+            self.events = Events(self.folder.path, done=state["step"] if state else 0)
         if state is None:
             return
         try:
@@ -180,12 +185,15 @@ class Training:
         total = self.options.steps
         return tqdm(steps, initial=self.start, total=total, unit="step", disable=quiet, mininterval=1.0)
 
+    def learning_rate(self, step: int) -> float:
+        return self.options.learning_rate * learning_rate_factor(step, self.options)
+
     def step(self, step: int) -> None:
         """One batch: loss, gradient, update, average."""
         options = self.options
         torch.manual_seed(step_seed(options.seed, step, self.rank))
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = options.learning_rate * learning_rate_factor(step, options)
+            group["lr"] = self.learning_rate(step)
         with autocast(self.device, self.precision):
             value, metrics = self.loss(self.trained, TrainStep(step, step * self.world + self.rank, self.ema.module))
         self.module.zero_grad(set_to_none=True)
@@ -206,9 +214,11 @@ class Training:
     def log(self, done: int) -> float:
         """Write a line of means since the last one; the mean loss."""
         self.check_finite(done, [])
-        means = {name: round(float(total) / self.options.log_every, 6) for name, total in self.sums.items()}
+        means = {name: float(f"{float(total) / self.options.log_every:.6g}") for name, total in self.sums.items()}
         if self.rank == 0:
-            self.folder.log({"step": done, **means})
+            line = {**means, "learning_rate": self.learning_rate(done - 1)}
+            self.folder.log({"step": done, **line})
+            self.events.log(done, line)
         self.sums = {}
         return means["loss"]
 
@@ -229,7 +239,7 @@ class Training:
         if good == done and all(bool(weight.isfinite().all()) for weight in weights):
             return
         what = f"loss or gradient of step {good + 1}" if good < done else f"a weight after step {done}"
-        rate = self.options.learning_rate * learning_rate_factor(min(good, done - 1), self.options)
+        rate = self.learning_rate(min(good, done - 1))
         kept = f"the state after step {self.saved} is kept; give another --run-dir and"
         raise UserError(
             f"{self.folder.path}: {what} is not finite, at learning rate {rate:.3g}; "

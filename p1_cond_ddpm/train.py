@@ -15,7 +15,7 @@ from common.cli import UserError, command, some_path
 from common.config import option, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE, load_training_digits
-from common.images import grid, to_unit_range, write_png
+from common.images import to_unit_range
 from common.optimisers import FitOptions
 from common.processes import is_main_process
 from common.rng import batch_at
@@ -24,7 +24,7 @@ from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
-PREVIEW = 8  # digits on each side
+PREVIEW, PREVIEW_STEPS = 64, 4  # digits, and the sampler's steps
 
 
 @dataclass(frozen=True)
@@ -82,24 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes
         ), {}
 
-    def preview(ema: nn.Module) -> None:
-        shown = (
-            torch.arange(PREVIEW**2) % 10
-            if labelled and train.label_dropout < 1
-            else torch.full((PREVIEW**2,), NULL_LABEL)
-        )
-        default = GRADED
-        how = SampleOptions(
-            num_steps=min(default.num_steps, config.num_timesteps),
-            guidance_scale=default.guidance_scale if train.label_dropout > 0 else 1.0,
-            precision=options.precision,
-        )
-        pictures = sample_digits(ema, shown, range(PREVIEW**2), how)
-        write_png(arguments.run_dir / "preview.png", grid(pictures.cpu(), PREVIEW))
+    def preview(ema: nn.Module) -> Tensor:
+        guidance_scale = GRADED.guidance_scale if labelled and 0 < train.label_dropout < 1 else 1.0
+        num_steps = min(PREVIEW_STEPS, config.num_timesteps)
+        how = SampleOptions(num_steps=num_steps, guidance_scale=guidance_scale, precision=options.precision)
+        shown = torch.arange(PREVIEW) % 10 if labelled and train.label_dropout < 1 else [NULL_LABEL] * PREVIEW
+        return sample_digits(ema, shown, range(PREVIEW), how)
 
     data = {"fingerprint": fingerprint(images, labels), "init": sha256(arguments.init) if arguments.init else None}
     settings = {"train": to_json(train), "network": to_json(config), "data": data}
-    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, on_save=preview)
+    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, preview=preview)
     if is_main_process():
         save_weights(
             arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled
