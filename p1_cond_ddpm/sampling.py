@@ -23,7 +23,7 @@ from common.digits import NULL_LABEL, SIZE
 from common.images import to_uint8
 from common.processes import is_main_process
 from common.rng import RandnLike, per_sample_noise, step_seed
-from p1_cond_ddpm.loss import guided
+from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"

@@ -14,13 +14,13 @@ from common.checkpoint import load_network, save_weights, sha256
 from common.cli import UserError, command, some_path
 from common.config import option, parse_options, to_json
 from common.device import choose_device
+from common.diffusion import NoiseSchedule, stratified_timesteps
 from common.digits import NULL_LABEL, SIZE, load_training_digits
 from common.images import to_unit_range
 from common.optimisers import FitOptions
 from common.processes import is_main_process
 from common.rng import batch_at
 from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
-from p1_cond_ddpm.loss import v_loss
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
@@ -51,6 +51,23 @@ def check_network(config: UNetConfig) -> None:
             raise UserError(message)
 
 
+def v_loss(
+    network: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int
+) -> Tensor:
+    """Mean squared error of v at random timesteps, for x_0 (B, C, H, W) in [-1, 1] and labels (B,) int64.
+
+    Each label becomes null_label with probability label_dropout, which trains the unconditional network too (Ho &
+    Salimans 2022). Random numbers come from torch's global generator.
+
+    Source: Salimans & Ho 2022, section 4.
+    """
+    t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
+    noise = torch.randn_like(x_0)
+    hidden = torch.rand(len(x_0), device=x_0.device) < label_dropout
+    v = network(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(hidden, null_label))
+    return (v.float() - schedule.velocity(x_0, noise, t)).square().mean()
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(
@@ -77,10 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)
-        x_0 = to_unit_range(images[rows])
-        return v_loss(
-            network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes
-        ), {}
+        x_0, digit = to_unit_range(images[rows]), labels[rows]
+        hiding = {"label_dropout": train.label_dropout, "null_label": config.num_classes}
+        return v_loss(network, schedule, x_0, digit, **hiding), {}
 
     def preview(ema: nn.Module) -> Tensor:
         guidance_scale = GRADED.guidance_scale if labelled and 0 < train.label_dropout < 1 else 1.0

@@ -13,7 +13,7 @@ from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
 from common.training import fit, training_parser
-from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet
 from p2_ddim.train import eps_loss
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
