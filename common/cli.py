@@ -166,5 +166,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 def lost_process(error: RuntimeError | MemoryError) -> bool:
     """True if the error means that another process of the job has gone or did not answer in time: gloo's or NCCL's."""
-    words = ("gloo", "nccl", "connection reset by peer", "connection closed by peer", "application timeout")
+    words = (
+        "gloo/transport",
+        "connection reset by peer",
+        "connection closed by peer",
+        "application timeout",
+        "remote process exited",
+        "communicator was aborted",
+        "collective operation timeout",
+    )
     return any(word in str(error).lower() for word in words)

@@ -128,7 +128,8 @@ def fit(
 class Training:
     """What changes from step to step: weights, their average, the optimisers' memory, and metrics since the last line.
 
-    Within a step nothing waits for the device: numbers are read when a line is logged or a state saved.
+    Within a step nothing waits for the device but fp16's scaler: numbers are read when a line is logged or a state
+    saved.
     """
 
     def __init__(self, loss: Loss, module: nn.Module, options: FitOptions, folder: RunFolder):
@@ -214,11 +215,12 @@ class Training:
     def log(self, done: int) -> float:
         """Write a line of means since the last one; the mean loss."""
         self.check_finite(done, [])
-        means = {name: float(f"{float(total) / self.options.log_every:.6g}") for name, total in self.sums.items()}
+        means = {name: float(total) / self.options.log_every for name, total in self.sums.items()}
         if self.rank == 0:
             line = {**means, "learning_rate": self.learning_rate(done - 1)}
-            self.folder.log({"step": done, **line})
-            self.events.log(done, line)
+            short = {name: float(f"{value:.6g}") for name, value in line.items()}
+            self.folder.log({"step": done, **short})
+            self.events.log(done, short)
         self.sums = {}
         return means["loss"]
 

@@ -8,6 +8,8 @@ from common.device import make_scaler, training_precision, usable_precision
 from common.training import fit
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 

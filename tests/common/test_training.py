@@ -23,6 +23,8 @@ from p3_dann.objective import ObjectiveOptions
 from tests.helpers import SMALL
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.mark.parametrize("stop, optimizer", [(1, "muon"), (4, "muon"), (5, "adamw")])
 def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop, optimizer):
