@@ -5,7 +5,8 @@ python3 -m p1_cond_ddpm.sample OUT_DIR --count 10000 --labels none          numb
 
 Image NNN of digit D becomes OUT_DIR/D_NNN.png. With --count, images become OUT_DIR/00001.png and so on, those that are
 there already are kept, and --labels says which digits they show. An image's noise is drawn from the seed of (--seed, D,
-NNN) or (--seed, number), so it is the same whatever else is sampled with it.
+NNN) or (--seed, number), so it is the same whatever else is sampled with it. Under torchrun the processes share the
+batches out, and the bytes are those of one process.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
 from common.files import atomic_write, make_folder
 from common.images import read_rgb, write_png
+from common.processes import from_first, share
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -106,9 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             "seed": arguments.seed,
             **to_json(options),
         }
-        images = missing_images(arguments.out_dir, images, how)
+        requested = images
+        images = from_first(lambda: missing_images(arguments.out_dir, requested, how))
     make_folder(arguments.out_dir)
-    for one, image in sample_images(model, options, images, batch_size=arguments.batch_size):
+    mine = share(images, arguments.batch_size)
+    for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
         write_png(arguments.out_dir / one.name, image)
     return 0
 

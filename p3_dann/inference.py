@@ -13,6 +13,8 @@ from common.checkpoint import CHECKPOINTS, load_network
 from common.cli import UserError
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
+BATCH_SIZE = 64  # small ones are faster on a CPU: larger feature maps' memory goes back to the system after every layer
+
 
 def load_classifier(which: str | Path) -> DigitNetwork:
     """The released network of a domain, "svhn" or "usps", or that of a weight file, on the CPU.
@@ -32,16 +34,14 @@ def recognise_domain(images: Tensor) -> str:
 
 
 @torch.inference_mode()
-def predict(model: DigitNetwork, images: Tensor, *, batch_size: int = 64) -> Tensor:
+def predict(model: DigitNetwork, images: Tensor) -> Tensor:
     """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images.
-
-    Small batches are faster on a CPU: memory of larger feature maps goes back to the system after every layer.
 
     Raises:
         UserError: an output is not finite.
     """
     device, parts = next(model.parameters()).device, []
-    for batch in images.split(batch_size):
+    for batch in images.split(BATCH_SIZE):
         logits = model(prepare(batch.to(device))).logits
         if not logits.isfinite().all():
             raise UserError("the classifier's output is not finite; are its weights damaged?")

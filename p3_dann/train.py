@@ -27,9 +27,10 @@ from common.device import choose_device
 from common.digits import load_digits
 from common.files import atomic_write
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at, step_seed
 from common.run_folder import read_settings
-from common.training import Loss, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import Loss, TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p3_dann import augment
 from p3_dann.evaluate import accuracy, agreement
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare

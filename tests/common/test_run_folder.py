@@ -11,6 +11,8 @@ from common.run_folder import read_settings
 from common.training import fit
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
     fit(loss, network(), OPTIONS, tmp_path, settings={"train": {"target": "svhn"}})

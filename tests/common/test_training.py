@@ -13,7 +13,7 @@ from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
 from common.training import fit, training_parser
-from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet
 from p2_ddim.train import eps_loss
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
@@ -22,6 +22,8 @@ from p3_dann.network import DigitNetwork, NetworkConfig
 from p3_dann.objective import ObjectiveOptions
 from tests.helpers import SMALL
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.mark.parametrize("stop, optimizer", [(1, "muon"), (4, "muon"), (5, "adamw")])
