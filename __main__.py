@@ -15,3 +15,9 @@ try:
 except ModuleNotFoundError as error:
     print(f"error: no package {error.name} for {sys.executable}; install requirements.txt", file=sys.stderr)
     raise SystemExit(2) from None
+except (ImportError, MemoryError, OSError) as error:  # of packages that are loaded, which commands don't see
+    print(f"error: {sys.executable} can't load the packages ({error}); is the memory limited?", file=sys.stderr)
+    raise SystemExit(2) from None
+except KeyboardInterrupt:  # while they are loaded
+    print("stopped: interrupted before the start", file=sys.stderr)
+    raise SystemExit(130) from None

@@ -1,6 +1,5 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
 
-import hashlib
 import re
 import warnings
 import zipfile
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 
 from common.cli import UserError
 from common.config import from_json, to_json
-from common.files import REPOSITORY, atomic_write
+from common.files import REPOSITORY, atomic_write, check_unpacked_size, zip_members
+from common.manifest import check_listed, sha256
 
 CHECKPOINTS = REPOSITORY / "checkpoints"
-BLOCK = 1 << 18  # bytes read at a time
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -52,15 +51,17 @@ def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether something is a dense tensor of real numbers, with its content."""
+    """Whether something is a dense tensor of real numbers, with its whole content."""
     if not isinstance(value, Tensor) or value.layout != torch.strided:
         return False
-    return not (value.is_meta or value.is_quantized or value.is_complex())
+    if value.is_meta or value.is_quantized or value.is_complex():
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()  # not one number many times
 
 
 def save_tensors(path: Path, content: Any) -> None:
-    """`torch.save`, whole or not at all. Raises UserError where the disk is full."""
-    with atomic_write(path) as temporary:
+    """`torch.save`, whole or not at all, and flushed to the disk. Raises UserError where that is full."""
+    with atomic_write(path, flush=True) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # torch's own writer hides the OSError
@@ -71,10 +72,12 @@ def load_tensors(path: Path) -> Any:
     """`torch.load` on the CPU, tensors and plain values only; a .safetensors file where that package is there.
 
     Raises:
-        UserError: the file is missing, truncated or something else; says what it is.
+        UserError: the file is missing, truncated, not what the manifest beside it lists, or something else; says what
+            it is.
     """
     if not path.is_file():
         raise UserError(f"{path}: {'not a regular file; save it as one' if path.exists() else 'no such file'}")
+    check_listed(path)
     if is_safetensors(path):
         try:
             from safetensors.torch import load_file
@@ -86,6 +89,7 @@ def load_tensors(path: Path) -> Any:
             raise UserError(f"{path}: a damaged safetensors file ({error})") from None
     if is_torchscript(path):  # which torch 2.0.1 would run in spite of weights_only
         raise UserError(f"{path}: a TorchScript module; save its state_dict() with torch.save instead")
+    check_unpacked_size(path)
     try:
         check_sums(path)
         with warnings.catch_warnings():
@@ -97,7 +101,7 @@ def load_tensors(path: Path) -> Any:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is what torch.jit.save writes."""
-    return any(name.endswith("/constants.pkl") for name in names_in_zip(path))
+    return any(member.filename.endswith("/constants.pkl") for member in zip_members(path))
 
 
 def check_sums(path: Path) -> None:
@@ -108,15 +112,6 @@ def check_sums(path: Path) -> None:
         known = any(member.CRC for member in archive.infolist())  # torch can be told to leave them out
         if known and archive.testzip():
             raise zipfile.BadZipFile
-
-
-def names_in_zip(path: Path) -> list[str]:
-    """The names of a zip's files, none where it isn't a zip."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # of other files, and damaged directories
-        return []
 
 
 def is_safetensors(path: Path) -> bool:
@@ -136,8 +131,8 @@ def what_it_is(path: Path, error: str) -> str:
         return "a web page, not a PyTorch file; open the link in a browser and download the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run git lfs pull"
-    names = names_in_zip(path)
-    if names and not any(name.endswith("/data.pkl") for name in names):
+    members = zip_members(path)
+    if members and not any(member.filename.endswith("/data.pkl") for member in members):
         return "a zip file, but not of torch.save; unpack it first"
     if found := re.search(r"(?:GLOBAL|class|global) `?'?([A-Za-z_][\w.]*\.\w+)", error):
         return f"holds a Python object ({found[1]}), not only tensors; save a tensor or a state_dict() with torch.save"
@@ -148,7 +143,12 @@ def load_network(path: Path, network_class: Callable[[Any], Network], config_cla
     """The network of a weight file, for inference. Raises UserError where the file isn't one of this class."""
     weights = load_weights(path)
     try:
-        model = network_class(from_json(config_class, weights.config))
+        config: Any = from_json(config_class, weights.config)
+        with torch.device("meta"):  # whose networks take no memory, however large the config says they are
+            shapes = {name: value.shape for name, value in network_class(config).state_dict().items()}
+        if shapes != {name: value.shape for name, value in weights.state_dict.items()}:
+            raise ValueError("tensors of other names or shapes than its config says")
+        model = network_class(config)
         model.load_state_dict(weights.state_dict)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(
@@ -172,15 +172,6 @@ def load_weights(path: Path) -> Weights:
     check_finite(path, content["state_dict"])
     state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
     return Weights(content["config"], content["metadata"], state)
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def weights_id(path: Path) -> str:

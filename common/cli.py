@@ -35,6 +35,39 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came. No `except Exception` takes it for an error of what it interrupts."""
+
+    def __init__(self, signal_number: int):
+        super().__init__()
+        self.signal_number = signal_number
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """SIGINT and SIGTERM are raised as Interrupted, but not what comes within PATIENCE, while things are cleared up."""
+    usual = {}
+    first = -PATIENCE
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        not_ours = (signal.SIG_DFL, signal.default_int_handler)
+        usual = {number: handler for number, handler in handlers.items() if handler in not_ours}
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal first
+        if time.monotonic() - first > PATIENCE:
+            first = time.monotonic()
+            raise Interrupted(number)
+
+    for number in usual:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
     """Yield a list to which SIGINT and SIGTERM are appended instead of their usual effect.
@@ -111,8 +144,8 @@ def some_path(text: str) -> Path:
 
 
 def command(main: Main) -> Main:
-    """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2; Ctrl-C into one and
-    130.
+    """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2; SIGINT into one and
+    130, SIGTERM into one and 143.
     """
 
     @functools.wraps(main)
@@ -120,14 +153,15 @@ def command(main: Main) -> Main:
         if not isinstance(sys.stderr, QuietStream):
             sys.stderr = QuietStream(sys.stderr)
         try:
-            return main(argv)
+            with signals_raised():
+                return main(argv)
         except Stopped as stopped:
             if str(stopped):
                 print(f"stopped: {stopped}", file=sys.stderr)
             return 128 + stopped.signal_number
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupted:
             print("stopped: interrupted before the end", file=sys.stderr)
-            return 128 + signal.SIGINT
+            return 128 + getattr(interrupted, "signal_number", signal.SIGINT)
         except UserError as error:
             message = str(error)
         except OSError as error:  # disk full, read-only folder, permissions

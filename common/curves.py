@@ -31,13 +31,15 @@ def read_metrics(run: Path) -> list[dict[str, float | None]]:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the --run-dir of a training")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    every = math.ceil(len(lines) / POINTS) or 1
     try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        every = math.ceil(len(lines) / POINTS) or 1
         rows = [json.loads(line) for line in lines[every - 1 :: every]]
-        if not all("step" in row for row in rows):
+        if not all(isinstance(row["step"], int) for row in rows):
             raise ValueError("a line without a step")
-    except (ValueError, TypeError) as error:
+        if not all(isinstance(value, int | float | None) for row in rows for value in row.values()):
+            raise ValueError("a value that is no number")
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not the metrics of a training ({error})") from None
     return rows
 

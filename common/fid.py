@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -48,18 +49,19 @@ def fid768() -> ModuleType:
 def features(images: np.ndarray, cache: Path | None = None) -> np.ndarray:
     """(N, H, W, 3) uint8 images -> (N, 768) float32, kept in the folder `cache` under the images' own hash."""
     stored = (
-        cache / f"{hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:32]}.npy"
+        cache / f"{hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:32]}.npz"
         if cache
         else None
     )
     if stored and stored.is_file():
-        return np.load(stored)
+        with suppress(Exception):  # damaged, which a checksum tells: computed anew
+            return np.load(stored)["features"]
     network = fid768().Inception()
     batches = tqdm(range(0, len(images), BATCH), unit="batch", desc="features", mininterval=1.0)
     found = np.concatenate([network(images[i : i + BATCH]) for i in batches])
     if stored:
         with atomic_write(stored) as temporary, open(temporary, "wb") as file:
-            np.save(file, found)
+            np.savez(file, features=found)
     return found
 
 

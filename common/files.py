@@ -1,11 +1,14 @@
 """Files that are either complete or absent, what lies in a folder, and where real data lies."""
 
 import errno
+import functools
 import os
 import re
 import shutil
 import sys
 import tempfile
+import time
+import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,51 +18,93 @@ from common.cli import UserError
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_PLACE = {errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}  # where a file can't be replaced
 TEMPORARY = ".dlcv-hw2."  # what our temporary files' names begin with
+MOST_COMPRESSED = 100  # times; real numbers and pictures reach ten
+STALE = 3600  # seconds without a change, after which a temporary file's writer is dead
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, flush: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` (its folder is made where missing); move it to `path` if the block succeeds.
 
     On an error nothing is left behind and an earlier `path` is untouched. Links stay: what they point to is replaced.
     What can't be replaced is written to instead: a stream such as /dev/stdout, a device or pipe, a mounted file, and a
-    file in a folder without write permission.
+    file in a folder without write permission. With `flush` the content is on the disk before it gets its name, so that
+    not even a power cut leaves half of it.
     """
     try:
         target = stream_of(path) or path.resolve()
     except RuntimeError:  # before Python 3.13
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
-    if isinstance(target, int) or target.exists() and not target.is_file() and not target.is_dir():
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / "content"
-            try:
+    with naming(path):
+        if isinstance(target, int) or target.exists() and not target.is_file() and not target.is_dir():
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder) / "content"
                 write_to(target, Path(folder) / "content")
-            except OSError as error:  # of an open file, which has no name
-                raise OSError(error.errno, error.strerror, str(path)) from None
-        return
+            return
+        temporary = temporary_for(target)
+        try:
+            yield temporary
+            if flush:
+                flush_to_disk(temporary)
+            put(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of files that have no name, or one that means nothing to the user, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and not Path(os.fsdecode(error.filename)).name.startswith(TEMPORARY):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def temporary_for(target: Path) -> Path:
+    """A new file beside the target; elsewhere, where only the target itself can be written."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
-    except OSError as error:  # whose file name means nothing to the user
+    except OSError:
         if not (target.is_file() and os.access(target, os.W_OK)):
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            raise
         handle, name = tempfile.mkstemp(prefix=TEMPORARY)
     os.close(handle)
-    temporary = Path(name)
+    return Path(name)
+
+
+@functools.cache  # once in a process: folders may be large
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
+
+
+def flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        with suppress(OSError):  # of file systems without permissions
-            temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, ours are as open as any other
-        try:
-            os.replace(temporary, target)
-        except OSError as error:
-            if error.errno not in IN_PLACE or not target.is_file():
-                raise
-            write_to(target, temporary)
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def put(temporary: Path, target: Path) -> None:
+    """Move a file to its place, as readable as any other; write it over one that can't be replaced."""
+    umask = os.umask(0)
+    os.umask(umask)
+    with suppress(OSError):  # of file systems without permissions
+        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in IN_PLACE or not target.is_file():
+            raise
+        write_to(target, temporary)
 
 
 def make_folder(path: Path) -> None:
@@ -135,6 +180,22 @@ def write_to(target: int | Path, content: Path) -> None:
     """Copy a file into an open file of this process, or over one that stays the same file."""
     with open(content, "rb") as source, open(os.dup(target) if isinstance(target, int) else target, "wb") as file:
         shutil.copyfileobj(source, file)
+
+
+def zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    """What a zip's directory lists, nothing where the file isn't a zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # of other files, and damaged directories
+        return []
+
+
+def check_unpacked_size(path: Path) -> None:
+    """Raise UserError where a zip would fill the memory with what it holds, a hundred times its own size."""
+    unpacked = sum(member.file_size for member in zip_members(path))
+    if unpacked > MOST_COMPRESSED * path.stat().st_size:
+        raise UserError(f"{path}: a zip that unpacks to {unpacked} bytes, too many for its size; make it anew")
 
 
 def real_data(part: str) -> Path | None:

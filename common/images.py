@@ -1,6 +1,7 @@
 """uint8 pictures and [-1, 1] tensors, PNG files, grids."""
 
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from common.cli import UserError
-from common.files import atomic_write, visible_files
+from common.files import atomic_write, check_unpacked_size, visible_files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+
+MOST_PIXELS = 2**25  # of one picture; more would fill the memory
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -36,6 +39,21 @@ def write_png(path: Path, image: Tensor, text: Mapping[str, str] | None = None) 
         Image.fromarray(array).save(temporary, format="PNG", pnginfo=chunks)
 
 
+def sums_hold(content: bytes) -> bool:
+    """Whether a file is a whole PNG whose checksums are right. Pillow doesn't look at them when it reads the pixels.
+
+    Source: PNG Specification (W3C), section 5.3, chunk layout.
+    """
+    place, kind = 8, b""
+    while content.startswith(b"\x89PNG\r\n\x1a\n") and kind != b"IEND" and place < len(content):
+        end = place + 8 + int.from_bytes(content[place : place + 4], "big")
+        kind, chunk = content[place + 4 : place + 8], content[place + 4 : end]
+        if content[end : end + 4] != zlib.crc32(chunk).to_bytes(4, "big"):
+            return False
+        place = end + 4
+    return kind == b"IEND" and place == len(content)
+
+
 def read_rgb(path: Path) -> Image.Image:
     """Any picture as 8-bit RGB, as a viewer shows it.
 
@@ -46,6 +64,8 @@ def read_rgb(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"{opened.width} x {opened.height} pixels, more than {MOST_PIXELS}")
             opened.load()
             image = upright(opened)
             if image.mode.startswith("I"):  # 16 or 32 bits
@@ -141,6 +161,7 @@ def read_pictures(path: Path, size: int | None = None) -> Tensor:
     if path.is_dir():
         arrays = [np.asarray(square(read_rgb(file), size)) for file in picture_files(path)]
     elif path.is_file():
+        check_unpacked_size(path)
         try:
             with np.load(path) as content:
                 images = pictures_of_array(content["images"])

@@ -31,10 +31,15 @@ class Measurements:
     def __init__(self, path: Path, order: Sequence[str] = ()):
         """The rows that `path` has, if any, kept in the order of some columns.
 
-        Raises UserError where it is something else.
+        Raises UserError where it is something else, or some numbers of such a column are none.
         """
         self.path, self.order = path, list(order)
-        self.rows: list[dict[str, Any]] = read_measurements(path).to_dict("records") if path.is_file() else []  # type: ignore[assignment]
+        table = read_measurements(path) if path.exists() else pd.DataFrame()
+        for name in {*order} & {*table} - {*WORDS}:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            if numbers.notna().any() and numbers.isna().any():
+                raise UserError(f"{path}: {name} is not a number in every row; mend that row, or take it out")
+        self.rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
 
     def has(self, setting: dict[str, Any]) -> bool:
         """Whether a row has these values, whatever else it has."""

@@ -1,13 +1,20 @@
-"""Several processes that do one job, as torchrun starts them: which one this is, its share, and what all then know."""
+"""Several processes that do one job, as torchrun starts them: which one this is, its share, and what all then know;
+and several jobs in one folder.
+"""
 
+import fcntl
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 
 from common.cli import UserError
+from common.files import make_folder
 
 NUMBERS, MEETING = ("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("MASTER_ADDR", "MASTER_PORT")  # torchrun's environment
 TIMEOUT = timedelta(minutes=5)  # after which a process no longer waits for another
@@ -44,6 +51,33 @@ def place() -> Place:
 def is_main_process() -> bool:
     """Whether this process is the only one, or the first, which writes what there is only one of."""
     return place().rank == 0
+
+
+@contextmanager
+def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Make a folder and keep our other jobs from writing there, until the block or the process ends.
+
+    Where another job is there already, wait for it, or raise UserError. Of several processes of a job the first does
+    this. Where the file system has no locks, nothing is kept away.
+    """
+    if not is_main_process():
+        yield
+        return
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise UserError(f"{folder}: another process writes there; let it end, or give another folder") from None
+            print(f"{folder}: another process writes there; waiting for its end", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # no locks here
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def meet(backend: str = "gloo") -> None:

@@ -7,13 +7,15 @@ before_cooldown.pt is the state before the learning rate began to fall. From the
 
 import json
 import math
+import sys
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError
-from common.files import atomic_write, make_folder
+from common.files import atomic_write, make_folder, naming
 
 NOT_OPTIONS = {"fingerprint": "data", "world_size": "processes", "computed_in": "computed in"}  # and how to call them
 State = dict[str, Any]  # "step" is the number of steps done
@@ -64,14 +66,19 @@ class RunFolder:
         )
 
     def begin(self, settings: Settings, state: State | None) -> None:
-        """Write the settings, and cut the metrics to the state, which becomes state.pt."""
+        """Write the settings, and cut the metrics to the state, which becomes state.pt.
+
+        Metrics that aren't those of the state any more are kept; a line on stderr says so.
+        """
         make_folder(self.path)
         # In this order: whenever it is interrupted, options and state fit together.
         if state and not self._goes_on(settings):
             save_tensors(self.state, state)
-        self._write(self.options, json.dumps(settings, indent=1) + "\n")
-        kept = state["step"] // settings["fit"]["log_every"] if state else 0
-        self._write(self.metrics, "".join(self._lines()[:kept]))  # the last line may be half a one
+        self._write(self.options, json.dumps(settings, indent=1).encode() + b"\n")
+        kept = self._metrics(state["step"] // settings["fit"]["log_every"] if state else 0)
+        if state and state.get("metrics") not in (None, zlib.crc32(kept)):
+            print(f"warning: {self.metrics}: changed since the run wrote it", file=sys.stderr)
+        self._write(self.metrics, kept)
 
     def _goes_on(self, settings: Settings) -> bool:
         """Whether state.pt is of a run of the same length."""
@@ -80,17 +87,22 @@ class RunFolder:
     def _check_new(self, settings: Settings, constant_steps: Callable[[int], int]) -> None:
         """Raise UserError where a run has been that must have had a state; one stopped before its first starts over."""
         fit = settings["fit"]
-        logged, weights = len(self._lines()) * fit["log_every"], self.path / "weights.pt"
+        logged, weights = self._metrics().count(b"\n") * fit["log_every"], self.path / "weights.pt"
         if weights.exists() or logged > min(fit["save_every"], constant_steps(fit["steps"])):
             raise UserError(
                 f"{self.path}: a run that can't go on, since state.pt is lost; a new one would replace its metrics and "
                 "weights. Put state.pt back, give another --run-dir, or remove the folder to start over"
             )
 
-    def _lines(self) -> list[str]:
-        if not self.metrics.exists():
-            return []
-        return self.metrics.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+    def _metrics(self, lines: int | None = None) -> bytes:
+        """The first lines of the metrics, or all; the last one of a killed run may be half a line."""
+        if not self.metrics.is_file():
+            return b""
+        return b"".join(self.metrics.read_bytes().splitlines(keepends=True)[:lines])
+
+    def metrics_sum(self) -> int:
+        """A checksum of the metrics, for the state: they have none of their own."""
+        return zlib.crc32(self._metrics())
 
     def _load(self, path: Path, steps: int) -> State:
         state = load_tensors(path)
@@ -112,19 +124,21 @@ class RunFolder:
         valid = {name: value if math.isfinite(value) else None for name, value in line.items()}
         append_line(self.metrics, json.dumps(valid))
 
-    def _write(self, path: Path, text: str) -> None:
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    def _write(self, path: Path, content: bytes) -> None:
+        with atomic_write(path, flush=True) as temporary:
+            temporary.write_bytes(content)
 
 
 def append_line(path: Path, line: str) -> None:
-    with open(path, "a", encoding="utf-8") as file:
+    with naming(path), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     """The settings of a run. Raises UserError where the file is missing or damaged."""
     try:
+        if not path.is_file():
+            raise ValueError("no such file")
         settings = json.loads(path.read_text(encoding="utf-8"))
         steps = settings["fit"]["steps"]
         if not isinstance(steps, int) or not all(isinstance(section, dict) for section in settings.values()):

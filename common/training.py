@@ -22,7 +22,7 @@ from common.cli import Stopped, UserError, signals_noted, some_path
 from common.config import PresetParser, to_json
 from common.device import autocast, describe_machine, make_scaler, training_precision
 from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
-from common.processes import from_first, meet, place
+from common.processes import alone_in, from_first, meet, place
 from common.progress import Events, draw_progress
 from common.rng import step_seed
 from common.run_folder import RunFolder, Settings, State
@@ -88,19 +88,20 @@ def fit(
     """
     training = Training(loss, module, options, RunFolder(run))
     machine = {"world_size": training.world, "computed_in": training.precision}
-    training.resume({"fit": to_json(options), **(settings or {}), "machine": machine})
-    module.train()
-    with signals_noted() as signals, training.bar() as bar:
+    settings = {"fit": to_json(options), **(settings or {}), "machine": machine}
+    with alone_in(run, wait=False), training.begin(settings) as bar, signals_noted() as signals:
         for step in bar:
             training.step(step)
             done = step + 1
             last, stop = done == options.steps, training.agreed(signals, done)
             if done % options.log_every == 0:
                 bar.set_postfix(loss=f"{training.log(done):.4f}")
-            if done % options.save_every == 0 or done == constant_steps(options) or last or stop:
-                training.save(done)
-                if training.rank == 0:
-                    draw_progress(run, done, partial(preview, training.ema.module) if preview and not stop else None)
+            due = done % options.save_every == 0 or done == constant_steps(options) or last
+            if due or stop:
+                training.check_weights(done)
+                if training.rank == 0:  # drawn before the state is saved: what is killed here is drawn again
+                    draw_progress(run, done, partial(preview, training.ema.module) if preview and due else None)
+                    training.save(done)
                     training.clock = time.perf_counter()
             if stop := stop or (training.agreed(signals, done) if last else 0):
                 training.leave()
@@ -139,8 +140,10 @@ class Training:
         scaler = {"scaler": self.scaler} if self.scaler.is_enabled() else {}
         return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}, **scaler}
 
-    def resume(self, settings: Settings) -> None:
-        """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit.
+    def begin(self, settings: Settings) -> tqdm:
+        """A progress bar over the steps to go. They go on from the folder's state, if it has one, which is said.
+
+        Raises UserError where the state doesn't fit.
 
         The first process reads it and hands it to the others, whose machines need not have the folder. The folder stays
         as it is until the state has been found to fit.
@@ -152,6 +155,9 @@ class Training:
             self.folder.begin(settings, state)
             self.folder.note_machine(describe_machine(self.device))
             self.events = Events(self.folder.path, done=self.start)
+        self.module.train()
+        steps, quiet, total = range(self.start, self.options.steps), self.rank > 0, self.options.steps
+        return tqdm(steps, initial=self.start, total=total, unit="step", disable=quiet, mininterval=1.0)
 
     def constant_steps(self, steps: int) -> int:
         """After how many steps the learning rate begins to fall where there are `steps` in all."""
@@ -173,11 +179,6 @@ class Training:
             where = f"goes on after step {self.start} of {self.options.steps}"
             done = f"finished, all {self.options.steps} steps; nothing is left to train"
             print(f"{self.folder.path}: {where if self.start < self.options.steps else done}", file=sys.stderr)
-
-    def bar(self) -> tqdm:
-        steps, quiet = range(self.start, self.options.steps), self.rank > 0
-        total = self.options.steps
-        return tqdm(steps, initial=self.start, total=total, unit="step", disable=quiet, mininterval=1.0)
 
     def learning_rate(self, step: int) -> float:
         return self.options.learning_rate * learning_rate_factor(step, self.options)
@@ -217,11 +218,12 @@ class Training:
         self.sums = {}
         return means["loss"]
 
-    def save(self, done: int) -> None:
+    def check_weights(self, done: int) -> None:
         self.check_finite(done, [*self.module.parameters(), *self.ema.module.parameters()])
-        if self.rank > 0:
-            return
-        state = {"step": done, "sums": self.sums, **{name: part.state_dict() for name, part in self.parts.items()}}
+
+    def save(self, done: int) -> None:
+        logged = {"sums": self.sums, "metrics": self.folder.metrics_sum()}
+        state = {"step": done, **logged, **{name: part.state_dict() for name, part in self.parts.items()}}
         for file in self.folder.state_files(before_cooldown=done == constant_steps(self.options)):
             save_tensors(file, state)
         self.saved = done

@@ -18,7 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli import UserError, command, some_path
-from common.files import REPOSITORY, atomic_write
+from common.files import REPOSITORY, atomic_write, check_unpacked_size
+from common.images import sums_hold
 
 COUNT, SIZE = 10_000, (28, 28)
 SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
@@ -70,18 +71,29 @@ def wrong_names(names: Sequence[str]) -> Iterator[str]:
 def wrong_image(archive: zipfile.ZipFile, name: str) -> str | None:
     """What is wrong with a picture in an archive, or None."""
     try:
-        with Image.open(io.BytesIO(archive.read(name))) as image:
-            image.load()
+        content = archive.read(name)
+        with Image.open(io.BytesIO(content)) as image:
             if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
                 found = f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}"
                 return f"{found}, but a PNG in RGB of 28 x 28 is wanted"
+            image.load()
+        if not sums_hold(content):
+            return "a damaged PNG; its checksums are wrong"
     except Exception as error:  # decoders of damaged or encrypted files raise a dozen kinds
         return f"not a readable image ({error})"
     return None
 
 
+def check_regular(path: Path) -> None:
+    """Raise UserError for a pipe or a device, whose content may never end, and where there is nothing."""
+    if not path.is_file():
+        raise UserError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+
+
 def problems(path: Path) -> list[str]:
     """All that is wrong with an archive of images. Raises UserError where it is no archive."""
+    check_regular(path)
+    check_unpacked_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names, known = archive.namelist(), set(image_names())
@@ -147,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len({file.name for file in arguments.files}) < len(arguments.files):
             raise UserError("submission: two files of one name; the archive is flat")
         for file in arguments.files:
+            check_regular(file)
             if file.name.startswith("img_"):
                 check(file)
         write_archive(arguments.archive, ((file.name, file.read_bytes()) for file in arguments.files))

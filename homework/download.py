@@ -8,7 +8,6 @@ download is resumed; only verified files take their place.
 """
 
 import argparse
-import json
 import os
 import sys
 import urllib.request
@@ -17,8 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.checkpoint import BLOCK, CHECKPOINTS, sha256
+from common.checkpoint import CHECKPOINTS
 from common.cli import UserError, command, some_path
+from common.manifest import BLOCK, is_listed, read_manifest, sha256
+from common.processes import alone_in
 
 ATTEMPTS = 3
 
@@ -75,19 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--folder", type=some_path, default=CHECKPOINTS, help="where manifest.json is (default: checkpoints/)"
     )
     folder = parser.parse_args(argv).folder
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'manifest.json'}: not a manifest ({error}); restore it with git checkout") from None
     mirror = os.environ.get("HW2_MIRROR")
-    for name, entry in manifest.items():
-        path = folder / name
-        if path.is_file() and sha256(path) == entry["sha256"]:
-            print(f"{name}: verified", file=sys.stderr)
-            continue
-        urls = ([f"{mirror.rstrip('/')}/{name}"] if mirror else []) + entry.get("urls", [])
-        fetch(path, urls, digest=entry["sha256"], size=entry["size"])
-        print(f"{name}: downloaded and verified", file=sys.stderr)
+    manifest = read_manifest(folder)
+    with alone_in(folder, wait=True):
+        for name, entry in manifest.items():
+            path = folder / name
+            if is_listed(path, entry):
+                print(f"{name}: verified", file=sys.stderr)
+                continue
+            urls = ([f"{mirror.rstrip('/')}/{name}"] if mirror else []) + entry.get("urls", [])
+            fetch(path, urls, digest=entry["sha256"], size=entry["size"])
+            print(f"{name}: downloaded and verified", file=sys.stderr)
     return 0
 
 

@@ -4,13 +4,15 @@ python3 -m homework.release runs/p1/weights.pt p1_mnistm.pt
 """
 
 import argparse
-import json
 import shutil
 from collections.abc import Sequence
 
-from common.checkpoint import CHECKPOINTS, load_weights, sha256
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.cli import UserError, command, some_path
 from common.files import atomic_write
+from common.manifest import NAME as MANIFEST
+from common.manifest import is_file_name, read_manifest, sha256, write_manifest
+from common.processes import alone_in
 
 LARGEST = 20_000_000  # bytes of one released file
 
@@ -26,14 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = arguments.weights.stat().st_size
     if size > LARGEST:
         raise UserError(f"{arguments.weights}: {size} bytes; a released file has at most {LARGEST}")
-    path, manifest = arguments.folder / arguments.name, arguments.folder / "manifest.json"
-    with atomic_write(path) as temporary:
-        shutil.copyfile(arguments.weights, temporary)
-    content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {"files": {}}
-    urls = content["files"].get(arguments.name, {}).get("urls", [])
-    content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": urls}
-    with atomic_write(manifest) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if not (is_file_name(arguments.name) and arguments.name.endswith(".pt")):
+        raise UserError(f"{arguments.name}: give a file name that ends with .pt, without a folder")
+    path = arguments.folder / arguments.name
+    with alone_in(arguments.folder, wait=True):
+        entries = read_manifest(arguments.folder) if (arguments.folder / MANIFEST).exists() else {}
+        with atomic_write(path, flush=True) as temporary:
+            shutil.copyfile(arguments.weights, temporary)
+            urls = entries.get(arguments.name, {}).get("urls", [])
+            entry = {"sha256": sha256(temporary), "size": size, "urls": urls}
+            if path.is_file():  # until the move is done, both files are the manifest's
+                replacing = {**entry, "replaces": sha256(path)}
+                write_manifest(arguments.folder, {**entries, arguments.name: replacing})
+        write_manifest(arguments.folder, {**entries, arguments.name: entry})
     return 0
 
 

@@ -8,7 +8,6 @@ columns. All paths are relative to the template. A picture of a checkpoint that 
 """
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -27,6 +26,7 @@ from common.checkpoint import CHECKPOINTS
 from common.cli import UserError, command, some_path
 from common.figures import check_fresh
 from common.files import atomic_write
+from common.manifest import read_manifest
 
 TEMPLATE = CHECKPOINTS.parent / "docs" / "report_template.md"
 MOST_PAGES = 6
@@ -53,10 +53,7 @@ def csv_table(path: Path, columns: Sequence[str]) -> str:
 
 def filled(template: str, folder: Path) -> str:
     """The template with its CSVs as tables; every picture's checkpoints are compared with the released ones."""
-    released = {
-        name: entry["sha256"]
-        for name, entry in json.loads((CHECKPOINTS / "manifest.json").read_text(encoding="utf-8"))["files"].items()
-    }
+    released = {name: entry["sha256"] for name, entry in read_manifest(CHECKPOINTS).items()}
     for _, path, _ in PICTURE.findall(template):
         check_fresh(folder / path, released)
     return CSV.sub(lambda found: csv_table(folder / found[1].strip(), re.findall(r"[^,\s]+", found[2] or "")), template)

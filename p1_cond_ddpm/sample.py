@@ -22,8 +22,8 @@ from common.config import check_range, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
 from common.files import atomic_write, make_folder
-from common.images import read_rgb, write_png
-from common.processes import from_first, share
+from common.images import read_rgb, sums_hold, write_png
+from common.processes import alone_in, from_first, share
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -46,9 +46,9 @@ def missing_images(folder: Path, images: list[ImageSpec], how: dict[str, Any]) -
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a picture is there and can be decoded. Another is sampled in its place."""
+    """Whether a picture is there, can be decoded, and has right checksums. Another is sampled in its place."""
     try:
-        return path.is_file() and read_rgb(path).size == (SIZE, SIZE)
+        return path.is_file() and sums_hold(path.read_bytes()) and read_rgb(path).size == (SIZE, SIZE)
     except UserError:
         return False
 
@@ -101,19 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, device = requested_images(arguments), choose_device(arguments.device)
     model = load_denoiser(arguments.weights, images, guided=options.guidance_scale != 1).to(device)
     options.timesteps(model.config.num_timesteps)  # refused before anything is written
-    if arguments.count is not None:
-        how = {
-            "weights": sha256(arguments.weights),
-            "labels": parse_labels(arguments.labels),
-            "seed": arguments.seed,
-            **to_json(options),
-        }
-        requested = images
-        images = from_first(lambda: missing_images(arguments.out_dir, requested, how))
-    make_folder(arguments.out_dir)
-    mine = share(images, arguments.batch_size)
-    for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
-        write_png(arguments.out_dir / one.name, image)
+    with alone_in(arguments.out_dir, wait=True):
+        if arguments.count is not None:
+            labels = parse_labels(arguments.labels)
+            how = {"weights": sha256(arguments.weights), "labels": labels, "seed": arguments.seed, **to_json(options)}
+            requested = images
+            images = from_first(lambda: missing_images(arguments.out_dir, requested, how))
+        make_folder(arguments.out_dir)
+        mine = share(images, arguments.batch_size)
+        for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
+            write_png(arguments.out_dir / one.name, image)
     return 0
 
 

@@ -16,6 +16,8 @@ from common.config import check_range
 from common.files import visible_files
 from common.rng import per_sample_noise, step_seed
 
+MOST_NUMBERS = 3 * 4096**2  # of one noise; a network's maps take a hundred times the room
+
 
 def seeded_noises(count: int, size: int, *, seed: int = 0) -> Tensor:
     """(count, 3, size, size) float32; row i depends on (seed, i) and the size alone.
@@ -44,6 +46,8 @@ def read_noise(path: Path) -> Tensor:
     noise = load_tensors(path)
     if not isinstance(noise, Tensor) or not noise.is_floating_point() or noise.is_meta:
         raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
+    if noise.numel() > MOST_NUMBERS:
+        raise UserError(f"{path}: shape {tuple(noise.shape)}; give at most {MOST_NUMBERS} numbers")
     noise = noise.to_dense().float()
     noise = noise[None] if noise.ndim == 3 else noise
     if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.shape[2] % 32 or noise.shape[3] % 32 or not noise.numel():

@@ -7,6 +7,7 @@ chunks out, and the bytes are those of one process.
 """
 
 import argparse
+import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from common.device import choose_device, usable_precision
 from common.diffusion import NotFinite
 from common.files import make_folder
 from common.images import write_png
-from common.processes import is_main_process, share
+from common.processes import alone_in, is_main_process, share
 from p2_ddim.noise import noise_files, read_noise
 from p2_ddim.sampling import (
     NUM_STEPS,
@@ -35,6 +36,7 @@ from p2_ddim.sampling import (
 from p2_ddim.unet import FaceUNet, load_face_unet
 
 GPU_CHUNK, CPU_CHUNK = 5, 1  # images at a time
+LONGEST_NAME = 255  # bytes of a file's name on every common file system
 
 
 def chunks(noises: dict[str, Tensor], size: int) -> Iterator[list[str]]:
@@ -142,6 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     noises = {path.stem: read_noise(path) for path in paths}
     if len(noises) < len(paths):
         raise UserError(f"{arguments.noise_dir}: noises whose names differ in .pt and .PT alone; rename them")
+    for path in paths:
+        if len(os.fsencode(path.stem)) > LONGEST_NAME - len(".png"):
+            raise UserError(f"{path}: its picture's name would be too long; give it a shorter one")
     if usable_precision(device, arguments.precision) != arguments.precision:
         print(f"{device} does not compute in {arguments.precision}: falling back to float32", file=sys.stderr)
     model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
@@ -150,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chunk_size = default if arguments.chunk_size is None else arguments.chunk_size
     check_range("--chunk-size", chunk_size, 1)
     how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps", "use_clipped_model_output")}
-    sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
+    with alone_in(arguments.out_dir, wait=True):
+        sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
     print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)
     return 0
 

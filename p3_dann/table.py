@@ -55,14 +55,15 @@ def read_run(path: Path) -> Run:
     """Raises UserError where the run isn't finished with the options that it has."""
     try:
         result = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        trained, accuracy, agreement = result["settings"], result["val_accuracy"] + 0.0, result["agreement"] + 0.0
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: no result.json, or a damaged one; finish the run with p3_dann.train") from None
     settings = read_settings(path / "options.json")
-    if result["settings"] != settings:
+    if trained != settings:
         raise UserError(f"{path}: result.json is from before its options changed; finish the run with p3_dann.train")
     options = {name: value for section in settings.values() for name, value in section.items()}
     kept = {name: value for name, value in options.items() if name not in NOT_COMPARED}
-    return Run(path, kept, result["val_accuracy"], result["agreement"])
+    return Run(path, kept, accuracy, agreement)
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:

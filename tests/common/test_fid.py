@@ -52,7 +52,7 @@ def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
     found = fid.features(images, tmp_path)
     (stored,) = tmp_path.iterdir()
     assert np.array_equal(found, Colours()(images)) and len(stand_in) == 1  # three batches, in order
-    np.save(stored, found + 1)
+    np.savez(stored, features=found + 1)
     assert np.array_equal(fid.features(images, tmp_path), found + 1) and len(stand_in) == 1
     assert np.array_equal(fid.features(images[:44], tmp_path), found[:44]) and len(stand_in) == 2
     assert np.allclose(fid.features(images.reshape(45, 56, 14, 3), tmp_path), found, atol=1e-6) and len(stand_in) == 3

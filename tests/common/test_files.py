@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import atomic_write, make_folder
+from common.files import TEMPORARY, atomic_write, make_folder
 
 
 def test_an_error_leaves_nothing_and_keeps_the_old_file(tmp_path):
@@ -27,7 +27,7 @@ def test_devices_are_written_to_and_stay_what_they_are():
 
 def test_an_error_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
     def denied(**arguments):
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".a.csv.x7f3"))
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / f"{TEMPORARY}x7f3"))
 
     monkeypatch.setattr(tempfile, "mkstemp", denied)
     with pytest.raises(PermissionError) as raised, atomic_write(tmp_path / "a.csv"):

@@ -24,7 +24,7 @@ Words with `code`, **weight** and a [link](https://example.org), {words}
 def written(tmp_path, monkeypatch):
     """A template with a table and a picture of the one released checkpoint: its folder."""
     (tmp_path / "weights.pt").write_bytes(b"weights")
-    manifest = {"files": {"weights.pt": {"sha256": sha256(tmp_path / "weights.pt")}}}
+    manifest = {"files": {"weights.pt": {"sha256": sha256(tmp_path / "weights.pt"), "size": 7}}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(report, "CHECKPOINTS", tmp_path)
     figures.save_picture(
@@ -45,7 +45,7 @@ def test_a_report_is_markdown_and_pdf(written):
 
 
 def test_a_picture_of_a_replaced_checkpoint_is_refused(written, capsys):
-    manifest = {"files": {"weights.pt": {"sha256": "0" * 64}}}
+    manifest = {"files": {"weights.pt": {"sha256": "0" * 64, "size": 7}}}
     (written / "manifest.json").write_text(json.dumps(manifest))
     assert report.main(["--template", str(written / "report_template.md")]) == 2
     assert "picture.png: drawn from an older checkpoints/weights.pt" in capsys.readouterr().err
