@@ -1,0 +1,230 @@
+"""The homework's rules that can be read off a submission's files: Python by its syntax tree, shell scripts by words.
+
+The folder tests/ is left out: tests name what they forbid.
+"""
+
+import ast
+import os
+import re
+import shlex
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from common.images import SUFFIXES, hidden
+
+SCRIPTS = ("hw2_1.sh", "hw2_2.sh", "hw2_3.sh")
+DOWNLOAD = "hw2_download.sh"
+PACKAGES = set(
+    "numpy torch torchvision sklearn timm transformers matplotlib PIL imageio scipy skimage".split()
+    + "pandas tqdm gdown yaml".split()
+)
+LARGEST = 50_000_000  # bytes
+SHOWN = 3  # of what breaks a rule
+MOST_PICTURES = 100  # in one folder
+CALLS = {"imshow", "show", "from_pretrained", "load_state_dict_from_url"}
+COMMAND = re.compile(r"(?:sudo|CUDA_VISIBLE_DEVICES)\b")
+ABSOLUTE = re.compile(
+    r"[A-Za-z]:[\\/]|~/|/(?:home|root|Users|mnt|media|tmp|data\d*|ssd\w*|nfs|work|workspace|content|kaggle)/"
+)
+
+
+class Finding(NamedTuple):
+    """A rule, what breaks it (nothing where it is kept), and how to mend that."""
+
+    rule: str
+    broken: list[str]
+    mend: str
+
+
+class Place(NamedTuple):
+    """A line of a file, by its name in the submission."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file.as_posix()}:{self.line}"
+
+
+def files_of(root: Path) -> list[Path]:
+    """The names of all files but hidden ones and tests, relative to the submission."""
+    names = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
+    return [name for name in names if not hidden(name) and name.parts[0] != "tests"]
+
+
+def parsed(path: Path) -> ast.Module | str:
+    """The syntax tree of a Python file, or why there is none."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        return str(error)
+
+
+def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and value of all strings but docstrings; of an f-string only what it begins with."""
+    passed_over: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            passed_over.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            passed_over.update(node.values[1:])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed_over:
+            yield node.lineno, node.value
+
+
+def forbidden_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of calls that show pictures or load pretrained weights."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name.split(".")[-1] in CALLS or name.endswith("hub.load"):
+            yield node.lineno, f"{name}()"
+        for keyword in node.keywords:
+            value = ast.unparse(keyword.value)
+            if (keyword.arg, value) == ("pretrained", "True") or keyword.arg == "weights" and "_Weights." in value:
+                yield node.lineno, f"{keyword.arg}={value}"
+
+
+def shell_words(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of a shell script's words, without comments; quoted text is one word."""
+    text = re.sub(r"(?m)(?:^|(?<=\s))#.*", "", path.read_text(encoding="utf-8", errors="replace"))
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.commenters = ""
+    try:
+        for word in lexer:
+            yield lexer.lineno, word
+    except ValueError:  # a quote that shlex sees no end of, as in a here-document
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield from ((number, word.strip("\"'")) for word in line.split())
+
+
+def commands_and_paths(root: Path) -> tuple[list[str], list[str]]:
+    """Where forbidden calls and commands stand, and where absolute paths do."""
+    forbidden, absolute = [], []
+    for name in files_of(root):
+        if name.suffix == ".py":
+            tree = parsed(root / name)
+            if isinstance(tree, str):
+                forbidden.append(f"{name.as_posix()} is no Python ({tree})")
+                continue
+            words = list(strings(tree))
+            forbidden += [f"{Place(name, line)} {call}" for line, call in forbidden_calls(tree)]
+        elif name.suffix == ".sh":
+            words = [(line, part) for line, word in shell_words(root / name) for part in (word, *word.split("=")[1:])]
+        else:
+            continue
+        forbidden += [f"{Place(name, line)} {found[0]}" for line, word in words if (found := COMMAND.match(word))]
+        absolute += [f"{Place(name, line)} {word}" for line, word in words if ABSOLUTE.match(word)]
+    return forbidden, absolute
+
+
+def entry_points(root: Path) -> Iterator[Path]:
+    """The Python files whose names, or names as modules, stand in the graded scripts."""
+    files = [name for name in files_of(root) if name.suffix == ".py"]
+    for script in (DOWNLOAD, *SCRIPTS):
+        words = [word for _, word in shell_words(root / script)] if (root / script).is_file() else []
+        for before, word in zip(["", *words], words):
+            path = re.sub(r"^.*[$})]\w*/|^\./", "", word)  # behind the last variable
+            if not path.endswith(".py") and (before == "-m" or "." in path):
+                path = path.replace(".", "/") + ".py"
+            yield from (name for name in files if f"/{name.as_posix()}".endswith(f"/{path}"))
+
+
+def imports(root: Path, name: Path) -> Iterator[tuple[int, str, list[Path]]]:
+    """Line, dotted name (empty where relative) and files there are of all that a Python file imports.
+
+    An import whose failure is caught is left out: the file does without.
+    """
+    tree, optional = parsed(root / name), set[ast.AST]()
+    for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
+        if isinstance(node, ast.Try) and any("Import" in ast.dump(handler.type or node) for handler in node.handlers):
+            optional.update(node.body)
+        elif node in optional:
+            continue
+        elif isinstance(node, ast.Import):
+            names, bases = [alias.name for alias in node.names], [*name.parents]
+        elif isinstance(node, ast.ImportFrom):
+            names = [".".join(filter(None, (node.module, alias.name))) for alias in node.names]
+            names += [node.module] if node.module else []
+            bases = [name.parents[node.level - 1]] if 0 < node.level <= len(name.parents) else [*name.parents]
+        else:
+            continue
+        for dotted in names:
+            ends = (dotted.replace(".", "/") + end for end in (".py", "/__init__.py"))
+            files = [base / end for end in ends for base in bases]
+            known = "" if isinstance(node, ast.ImportFrom) and node.level else dotted
+            yield node.lineno, known, [file for file in files if (root / file).is_file()]
+
+
+def foreign_packages(root: Path) -> list[str]:
+    """Where a package outside the course's list is imported by what the graded scripts run."""
+    own = {part for name in files_of(root) if name.suffix == ".py" for part in (*name.parent.parts, name.stem)}
+    allowed = PACKAGES | own | set(sys.stdlib_module_names) | {""}
+    queue, seen, found = [*entry_points(root)], set[Path](), dict[str, str]()
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for line, dotted, files in imports(root, name):
+            package = dotted.split(".")[0]
+            queue += files
+            if package not in allowed:
+                found.setdefault(package, f"{Place(name, line)} {package}")
+    return sorted(found.values())
+
+
+def page_count(pdf: bytes) -> int:
+    """Pages of a PDF, whose objects may be compressed; 0 where it is none."""
+    if not pdf.startswith(b"%PDF"):
+        return 0
+    content = [pdf]
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        try:
+            content.append(zlib.decompressobj().decompress(stream))
+        except zlib.error:  # not compressed, or otherwise
+            continue
+    return sum(len(re.findall(rb"/Type\s*/Page\b", part)) for part in content)
+
+
+def wrong_scripts(root: Path) -> Iterator[str]:
+    for name in (*SCRIPTS, *([DOWNLOAD] if (root / DOWNLOAD).exists() else [])):
+        if not (root / name).is_file():
+            yield f"no {name}"
+        elif not os.access(root / name, os.X_OK):
+            yield f"{name} is not executable"
+        elif b"\r\n" in (root / name).read_bytes():
+            yield f"{name} has lines that end in CR LF"
+
+
+def data_sets(root: Path) -> Iterator[str]:
+    """Folders that hold the data set, or that many pictures."""
+    pictures: dict[Path, int] = {}
+    for name in files_of(root):
+        if "hw2_data" in name.parts:
+            pictures[Path(*name.parts[: name.parts.index("hw2_data") + 1])] = MOST_PICTURES + 1
+        elif name.suffix.lower() in SUFFIXES:
+            pictures[name.parent] = pictures.get(name.parent, 0) + 1
+    return (f"{folder.as_posix()}/" for folder, count in pictures.items() if count > MOST_PICTURES)
+
+
+def static_rules(root: Path) -> Iterator[Finding]:
+    """All rules in the order of the homework's page."""
+    large = [
+        f"{path.relative_to(root).as_posix()} {path.stat().st_size / 1e6:.1f} MB"
+        for path in sorted(root.rglob("*"))
+        if ".git" not in path.parts and path.is_file() and path.stat().st_size > LARGEST
+    ]
+    forbidden, absolute = commands_and_paths(root)
+    reports = [name for name in files_of(root) if name.suffix == ".pdf" and page_count((root / name).read_bytes())]
+    yield Finding("scripts are there and executable", [*wrong_scripts(root)], "add them at the top; chmod +x; LF alone")
+    yield Finding("no file over 50 MB", large, f"let {DOWNLOAD} fetch it")
+    yield Finding("no data set", [*data_sets(root)], "take it out of the repository")
+    yield Finding("no forbidden call or command", forbidden, "take it out")
+    yield Finding("no absolute path", absolute, "use the scripts' arguments, or paths relative to the file")
+    yield Finding("the course's packages alone", foreign_packages(root), "do without, in what the graded scripts run")
+    yield Finding("report", [] if reports else ["no PDF"], "add hw2_ID.pdf")
