@@ -3,10 +3,8 @@
 The folder tests/ is left out: tests name what they forbid.
 """
 
-import ast
 import os
 import re
-import shlex
 import sys
 import zlib
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.images import SUFFIXES, hidden
+from homework.sources import forbidden_calls, imports, parsed, shell_words, strings
 
 SCRIPTS = ("hw2_1.sh", "hw2_2.sh", "hw2_3.sh")
 DOWNLOAD = "hw2_download.sh"
@@ -24,7 +23,6 @@ PACKAGES = set(
 LARGEST = 50_000_000  # bytes
 SHOWN = 3  # of what breaks a rule
 MOST_PICTURES = 100  # in one folder
-CALLS = {"imshow", "show", "from_pretrained", "load_state_dict_from_url"}
 COMMAND = re.compile(r"(?:sudo|CUDA_VISIBLE_DEVICES)\b")
 ABSOLUTE = re.compile(
     r"[A-Za-z]:[\\/]|~/|/(?:home|root|Users|mnt|media|tmp|data\d*|ssd\w*|nfs|work|workspace|content|kaggle)/"
@@ -53,53 +51,6 @@ def files_of(root: Path) -> list[Path]:
     """The names of all files but hidden ones and tests, relative to the submission."""
     names = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
     return [name for name in names if not hidden(name) and name.parts[0] != "tests"]
-
-
-def parsed(path: Path) -> ast.Module | str:
-    """The syntax tree of a Python file, or why there is none."""
-    try:
-        return ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        return str(error)
-
-
-def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and value of all strings but docstrings; of an f-string only what it begins with."""
-    passed_over: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr):
-            passed_over.add(node.value)
-        elif isinstance(node, ast.JoinedStr):
-            passed_over.update(node.values[1:])
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed_over:
-            yield node.lineno, node.value
-
-
-def forbidden_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and name of calls that show pictures or load pretrained weights."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        if name.split(".")[-1] in CALLS or name.endswith("hub.load"):
-            yield node.lineno, f"{name}()"
-        for keyword in node.keywords:
-            value = ast.unparse(keyword.value)
-            if (keyword.arg, value) == ("pretrained", "True") or keyword.arg == "weights" and "_Weights." in value:
-                yield node.lineno, f"{keyword.arg}={value}"
-
-
-def shell_words(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of a shell script's words, without comments; quoted text is one word."""
-    text = re.sub(r"(?m)(?:^|(?<=\s))#.*", "", path.read_text(encoding="utf-8", errors="replace"))
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
-    lexer.commenters = ""
-    try:
-        for word in lexer:
-            yield lexer.lineno, word
-    except ValueError:  # a quote that shlex sees no end of, as in a here-document
-        for number, line in enumerate(text.splitlines(), start=1):
-            yield from ((number, word.strip("\"'")) for word in line.split())
 
 
 def commands_and_paths(root: Path) -> tuple[list[str], list[str]]:
@@ -132,32 +83,6 @@ def entry_points(root: Path) -> Iterator[Path]:
             if not path.endswith(".py") and (before == "-m" or "." in path):
                 path = path.replace(".", "/") + ".py"
             yield from (name for name in files if f"/{name.as_posix()}".endswith(f"/{path}"))
-
-
-def imports(root: Path, name: Path) -> Iterator[tuple[int, str, list[Path]]]:
-    """Line, dotted name (empty where relative) and files there are of all that a Python file imports.
-
-    An import whose failure is caught is left out: the file does without.
-    """
-    tree, optional = parsed(root / name), set[ast.AST]()
-    for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
-        if isinstance(node, ast.Try) and any("Import" in ast.dump(handler.type or node) for handler in node.handlers):
-            optional.update(node.body)
-        elif node in optional:
-            continue
-        elif isinstance(node, ast.Import):
-            names, bases = [alias.name for alias in node.names], [*name.parents]
-        elif isinstance(node, ast.ImportFrom):
-            names = [".".join(filter(None, (node.module, alias.name))) for alias in node.names]
-            names += [node.module] if node.module else []
-            bases = [name.parents[node.level - 1]] if 0 < node.level <= len(name.parents) else [*name.parents]
-        else:
-            continue
-        for dotted in names:
-            ends = (dotted.replace(".", "/") + end for end in (".py", "/__init__.py"))
-            files = [base / end for end in ends for base in bases]
-            known = "" if isinstance(node, ast.ImportFrom) and node.level else dotted
-            yield node.lineno, known, [file for file in files if (root / file).is_file()]
 
 
 def foreign_packages(root: Path) -> list[str]:
