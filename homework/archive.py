@@ -14,7 +14,8 @@ import argparse
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -71,10 +72,10 @@ def wrong_names(names: Sequence[str]) -> Iterator[str]:
         yield f"{len(names) - len(set(names))} names that occur twice"
 
 
-def wrong_image(archive: zipfile.ZipFile, name: str) -> str | None:
-    """What is wrong with a picture in an archive, or None."""
+def wrong_image(read: Callable[[], bytes]) -> str | None:
+    """What is wrong with a picture whose bytes `read` gives, or None."""
     try:
-        with Image.open(io.BytesIO(archive.read(name))) as image:
+        with Image.open(io.BytesIO(read())) as image:
             image.load()
             if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
                 found = f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}"
@@ -92,7 +93,7 @@ def problems(path: Path) -> list[str]:
             found = list(wrong_names(names))
             pictures = [name for name in names if name.rsplit("/")[-1] in known]
             bad = [
-                (name, wrong_image(archive, name))
+                (name, wrong_image(partial(archive.read, name)))
                 for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)
             ]
     except (OSError, zipfile.BadZipFile) as error:

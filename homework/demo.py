@@ -13,9 +13,9 @@ import pandas as pd
 
 from common.cli import UserError, command, some_path
 from common.files import REPOSITORY, atomic_write
-from homework.markdown import markdown_table
 from homework.problems import LIMITS, Task, find_data, tasks
 from homework.runner import run
+from homework.table import markdown_table
 
 
 class Row(NamedTuple):

@@ -2,46 +2,28 @@
 
 bash grade.sh SUBMISSION [DATA]                 a folder or a clone, of which what is committed counts
 bash grade.sh --outputs FOLDER [DATA]           pictures and predictions that are there: p1/, p2/, svhn.csv, usps.csv
+bash grade.sh --homework cvpdl2025 hw3_ID.zip [MNIST]     also nycu2022 and hku2024, a folder or a zip
 
 DATA is a folder like hw2_data/; where it lacks, the stand-ins of demo.sh serve. The scripts run on a copy, each in a
 process group with its time limit. This is no sandbox: grade only what you would run yourself. Exit code 0 means that
-nothing failed; what can't be checked here shows as –.
+nothing failed; what can't be checked here shows as –. MNIST is its pictures, or mnist.npz of mu and sigma.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from common.cli import UserError, command, some_path
 from common.images import read_rgb
-from homework.markdown import markdown_table
 from homework.problems import LIMITS, Task, find_data, tasks
 from homework.rules import DOWNLOAD, SHOWN, static_rules
 from homework.runner import run
-
-UNKNOWN = "–"
-
-
-class Row(NamedTuple):
-    """A rule, or a score that earns points."""
-
-    check: str
-    passed: bool | None  # None: can't be checked here
-    most: int = 0  # points
-    reached: str = UNKNOWN
-    required: str = ""
-    mend: str = ""
-
-    def cells(self) -> list[str]:
-        verdict = {None: UNKNOWN, True: "pass", False: "FAIL"}[self.passed]
-        points = f"{self.most if self.passed else 0}/{self.most}" if self.most and self.passed is not None else verdict
-        return [self.check, points, self.reached, self.required, self.mend]
+from homework.siblings import HOMEWORKS
+from homework.table import UNKNOWN, Row, print_rows
 
 
 def copy_submission(submission: Path, place: Path) -> Path:
@@ -135,34 +117,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=some_path, metavar="SUBMISSION")
     parser.add_argument("data", type=some_path, nargs="?", metavar="DATA")
+    parser.add_argument("--homework", choices=["dlcv2023", *HOMEWORKS], default="dlcv2023")
     parser.add_argument("--outputs", action="store_true", help="SUBMISSION holds what the scripts wrote")
     parser.add_argument("--out", type=some_path, help="new folder for what the scripts write, and their logs")
     parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table")
     arguments = parser.parse_args(argv)
     submission, data = arguments.submission.resolve(), arguments.data.resolve() if arguments.data else None
-    if data and not data.is_dir():
+    if data and not data.exists():
         raise UserError(f"{data}: no such folder; give one like hw2_data/")
     with tempfile.TemporaryDirectory() as folder:
         work, out = Path(folder), (arguments.out or Path(folder) / "out").resolve()
         if out.is_dir() and any(out.iterdir()):
             raise UserError(f"--out {out}: not empty; give a new folder")
         out.mkdir(parents=True, exist_ok=True)
-        rows = list(grade(submission, data, work=work, out=out, outputs=arguments.outputs))
-    report(rows, as_json=arguments.json)
+        if check := HOMEWORKS.get(arguments.homework):
+            rows = list(check(submission, data, work))
+        else:
+            rows = list(grade(submission, data, work=work, out=out, outputs=arguments.outputs))
+    print_rows(rows, as_json=arguments.json)
     return 1 if any(row.passed is False for row in rows) else 0
-
-
-def report(rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print all rows and the sum of the points."""
-    checked = [row for row in rows if row.passed is not None]
-    points, most = sum(row.most for row in checked if row.passed), sum(row.most for row in checked)
-    if as_json:
-        print(json.dumps({"points": points, "most": most, "rows": [row._asdict() for row in rows]}, indent=1))
-    else:
-        total = ["total", f"{points}/{most}", "", "", ""]
-        print(
-            markdown_table(["check", "points", "reached", "required", "mend"], [row.cells() for row in rows] + [total])
-        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,11 +85,11 @@ def entry_points(root: Path) -> Iterator[Path]:
             yield from (name for name in files if f"/{name.as_posix()}".endswith(f"/{path}"))
 
 
-def foreign_packages(root: Path) -> list[str]:
-    """Where a package outside the course's list is imported by what the graded scripts run."""
+def foreign_packages(root: Path, starts: Iterable[Path]) -> list[str]:
+    """Where some Python files, or what they import of the submission, import a package outside the course's list."""
     own = {part for name in files_of(root) if name.suffix == ".py" for part in (*name.parent.parts, name.stem)}
     allowed = PACKAGES | own | set(sys.stdlib_module_names) | {""}
-    queue, seen, found = [*entry_points(root)], set[Path](), dict[str, str]()
+    queue, seen, found = [*starts], set[Path](), dict[str, str]()
     while queue:
         name = queue.pop()
         if name in seen:
@@ -151,5 +151,9 @@ def static_rules(root: Path) -> Iterator[Finding]:
     yield Finding("no data set", [*data_sets(root)], "take it out of the repository")
     yield Finding("no forbidden call or command", forbidden, "take it out")
     yield Finding("no absolute path", absolute, "use the scripts' arguments, or paths relative to the file")
-    yield Finding("the course's packages alone", foreign_packages(root), "do without, in what the graded scripts run")
+    yield Finding(
+        "the course's packages alone",
+        foreign_packages(root, entry_points(root)),
+        "do without, in what the graded scripts run",
+    )
     yield Finding("report", [] if reports else ["no PDF"], "add hw2_ID.pdf")
