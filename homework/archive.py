@@ -149,10 +149,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_student(student: str) -> None:
+    """Raise UserError where an ID can't be part of a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9]+", student):
+        raise UserError(f"{student}: give a student ID of letters and digits, as in r12345678")
+
+
 def name_report(student: str) -> Path:
     """Copy the report to hw2_ID.pdf at the top of the repository."""
-    if not re.fullmatch(r"[A-Za-z0-9]+", student):
-        raise UserError(f"report {student}: give a student ID of letters and digits, as in r12345678")
+    check_student(student)
     path = REPOSITORY / f"hw2_{student}.pdf"
     with atomic_write(path) as temporary:
         temporary.write_bytes((REPOSITORY / "docs" / "report.pdf").read_bytes())
