@@ -106,8 +106,12 @@ def grade(submission: Path, data: Path | None, *, work: Path, out: Path, outputs
             yield Row(rule, not broken, 0, ", ".join(broken[:SHOWN]) + more or "kept", "", mend if broken else "")
         if (copy / DOWNLOAD).is_file():
             yield run_script([DOWNLOAD], copy, out / "download.log")
+    checked = set()
     for task in tasks(work, submission if outputs else out, data or find_data(work)):
+        checked.add(task.problem)
         yield from score_rows(task, "") if outputs else task_rows(task, copy, out)
+    if (svhn := "3 MNIST-M to SVHN") not in checked:
+        yield Row(f"{svhn}: accuracy", None, mend="give DATA with digits/svhn")
     for name in ("2 faces: private noises", "3 MNIST-M to SVHN and USPS: private images"):
         yield Row(name, None, required="unknown")
 

@@ -142,7 +142,7 @@ def static_rules(root: Path) -> Iterator[Finding]:
     large = [
         f"{path.relative_to(root).as_posix()} {path.stat().st_size / 1e6:.1f} MB"
         for path in sorted(root.rglob("*"))
-        if ".git" not in path.parts and path.is_file() and path.stat().st_size > LARGEST
+        if ".git" not in path.relative_to(root).parts and path.is_file() and path.stat().st_size > LARGEST
     ]
     forbidden, absolute = commands_and_paths(root)
     reports = [name for name in files_of(root) if name.suffix == ".pdf" and page_count((root / name).read_bytes())]
@@ -151,9 +151,6 @@ def static_rules(root: Path) -> Iterator[Finding]:
     yield Finding("no data set", [*data_sets(root)], "take it out of the repository")
     yield Finding("no forbidden call or command", forbidden, "take it out")
     yield Finding("no absolute path", absolute, "use the scripts' arguments, or paths relative to the file")
-    yield Finding(
-        "the course's packages alone",
-        foreign_packages(root, entry_points(root)),
-        "do without, in what the graded scripts run",
-    )
+    foreign = foreign_packages(root, entry_points(root))
+    yield Finding("the course's packages alone", foreign, "do without, in what the graded scripts run")
     yield Finding("report", [] if reports else ["no PDF"], "add hw2_ID.pdf")

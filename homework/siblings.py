@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def unpacked(submission: Path, place: Path) -> Path:
     try:
         with zipfile.ZipFile(submission) as archive:
             archive.extractall(place)
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise UserError(f"{submission}: neither a folder nor a readable zip ({error})") from None
     return place
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -173,3 +174,12 @@ def test_without_the_courses_faces_a_failure_is_no_verdict(submission, data, cap
     assert graded(capsys, submission({}), data) == (0, 21, [])
     assert grade.main([str(submission({})), str(data / "nothing")]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_what_needs_absent_data_is_not_judged(submission, data, capsys):
+    shutil.rmtree(data / "digits")
+    assert grade.main([str(submission({})), str(data), "--json"]) == 0
+    rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["3 MNIST-M to SVHN: accuracy"]["passed"] is None
+    stand_in = rows["3 MNIST-M to USPS: accuracy, stand-in: 1797 bundled digits"]  # grey, on which the script fails
+    assert stand_in["passed"] is None and "exit code 1: TypeError" in stand_in["mend"]
