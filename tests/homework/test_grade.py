@@ -50,6 +50,16 @@ GOOD = {
 CALLS, PATHS, PACKAGES = "no forbidden call or command", "no absolute path", "the course's packages alone"
 BAD = {  # what is changed, the checks that fail, the points that are left
     "nothing": ({}, [], 31),
+    "what only looks bad": (
+        {
+            "a.py": '"""sudo; /home/me/x"""\nw = f"{1}/home/me/{2}/home/me"  # /home/me/x',
+            "b.sh": "# sudo, /home/me/x\necho 'no sudo in /home/me/x'",
+            "faces/sample.py": FACES + "try:\n import kornia\nexcept ImportError:\n pass",
+            "tests/a.py": "plt.show()",
+        },
+        [],
+        31,
+    ),
     "no third script": ({"hw2_3.sh": None}, ["scripts*", "3*runs*", "3*40 %", "3*runs*", "3*76 %"], 25),
     "carriage returns": ({"hw2_download.sh": "true \r\n"}, ["scripts*"], 31),
     "a large file": ({"tests/model.bin": "0" * 50_000_001}, ["no file over 50 MB"], 31),
@@ -58,6 +68,11 @@ BAD = {  # what is changed, the checks that fail, the points that are left
     "pictures are shown": ({"a.py": "import x\nx.plt.show()"}, [CALLS], 31),
     "pretrained weights": ({"a.py": "import x\nx.resnet(weights=x.ResNet_Weights.DEFAULT)"}, [CALLS], 31),
     "more rights": ({"hw2_download.sh": 'if [ $# -gt 5 ]; then\n  echo "$#"; sudo true\nfi\n'}, [CALLS], 31),
+    "more rights behind a quote": (
+        {"hw2_download.sh": "cat << END\nthat's all\nEND\nsudo true || true"},
+        [CALLS],
+        31,
+    ),
     "a GPU is chosen": ({"a.py": "import os\nos.environ['CUDA_VISIBLE_DEVICES'] = '1'"}, [CALLS], 31),
     "a damaged file": ({"a.py": "print 1"}, [CALLS], 31),
     "an absolute path": ({"a.py": "w = f'/home/me/{1}.pt'"}, [PATHS], 31),

@@ -1,6 +1,7 @@
 import json
 import shutil
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from common import fid as common_fid
 from common.inception import Network
 from homework import archive, grade, siblings
+from homework.rules import page_count
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +106,9 @@ def test_hku_wants_three_files_by_themselves_and_two_pages(tmp_path, capsys):
     assert failed(capsys, "hku2024", tmp_path / "hku") == ["imports", "report: report.pdf"]
     (tmp_path / "hku" / "unet.py").unlink()
     assert failed(capsys, "hku2024", tmp_path / "hku")[0] == "files"
+
+
+def test_pages_are_counted_in_compressed_objects_too():
+    objects = zlib.compress(b"<</Type /Pages>> <</Type/Page /A 1>> <</Type /Page>>")
+    assert page_count(b"%PDF-1.5 stream\r\n" + objects + b"endstream stream\nnot compressed endstream") == 2
+    assert page_count(b"/Type /Page") == 0
