@@ -2,20 +2,15 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.files import REPOSITORY
 
-HKU = {  # every file's modules, each behind those that it needs
-    "model.py": ["common.rng", "common.diffusion", "p1_cond_ddpm.loss"],
-    "unet.py": ["common.cli", "common.config", "common.layers", "p1_cond_ddpm.unet"],
-    "train_mnist.py": [
-        *(f"common.{name}" for name in ("files", "checkpoint", "device", "images", "digits")),
-        *(f"common.{name}" for name in ("muon", "optimisers", "run_folder", "training")),
-        "p1_cond_ddpm.sampling",
-        "p1_cond_ddpm.train",
-    ],
+HKU = {  # every file's last module, behind all that this imports and no earlier file has
+    "model.py": "p1_cond_ddpm.loss",
+    "unet.py": "p1_cond_ddpm.unet",
+    "train_mnist.py": "p1_cond_ddpm.train",
 }
 STARTS = {
     "model.py": "Noise schedules, samplers, and the training loss.",
@@ -29,18 +24,36 @@ mnist.npz has images (N, 28, 28) uint8 and labels (N,). --help has all options.
 }
 
 
-def bundle(files: Mapping[str, Sequence[str]] = HKU) -> dict[str, str]:
-    """File name -> source, from file name -> modules."""
-    place = {module: Path(name).stem for name, modules in files.items() for module in modules}
-    return {name: bundled(modules, STARTS[name], place) for name, modules in files.items()}
+def source_of(module: str) -> Path:
+    return REPOSITORY / (module.replace(".", "/") + ".py")
+
+
+def needed(module: str, known: Container[str]) -> list[str]:
+    """A module behind those of the repository that it imports, without those that are known."""
+    found: list[str] = []
+    for node in ast.parse(source_of(module).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and source_of(node.module).is_file():
+            found += [name for name in needed(node.module, known) if name not in found]
+    return [name for name in [*found, module] if name not in known]
+
+
+def bundle() -> dict[str, str]:
+    """File name -> source of HKU's files."""
+    place: dict[str, str] = {}
+    for name, module in HKU.items():
+        place |= dict.fromkeys(needed(module, place), Path(name).stem)
+    return {
+        name: bundled([module for module in place if place[module] == Path(name).stem], STARTS[name], place)
+        for name in HKU
+    }
 
 
 def bundled(modules: Sequence[str], start: str, place: Mapping[str, str]) -> str:
     """The source of one file: all imports, then what is left of its modules. `place` has every module's new home."""
     froms, plain, parts = defaultdict[str, set[str]](set), set[str](), []
     for module in modules:
-        path = module.replace(".", "/") + ".py"
-        source = (REPOSITORY / path).read_text(encoding="utf-8")
+        path = source_of(module)
+        source = path.read_text(encoding="utf-8")
         tree, lines = ast.parse(source), source.splitlines()
         for node in dropped(tree, last=module == modules[-1]):
             if isinstance(node, ast.ImportFrom):
@@ -50,7 +63,7 @@ def bundled(modules: Sequence[str], start: str, place: Mapping[str, str]) -> str
             elif isinstance(node, ast.Import):
                 plain.add(ast.unparse(node))
             lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
-        parts.append(f"# From {path}\n\n" + "\n".join(lines).strip())
+        parts.append(f"# From {path.relative_to(REPOSITORY).as_posix()}\n\n" + "\n".join(lines).strip())
     imports = [*sorted(plain), *(f"from {home} import {', '.join(sorted(froms[home]))}" for home in sorted(froms))]
     return f'"""{start}"""\n\n' + "\n".join(imports) + "\n\n" + "\n\n\n".join(parts) + "\n"
 
