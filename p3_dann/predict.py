@@ -22,7 +22,7 @@ from common.digits import read_digit
 from common.files import atomic_write
 from common.images import picture_files
 from common.processes import gather, is_main_process, share
-from p3_dann.inference import BATCH_SIZE, load_classifier, predict, recognise_domain
+from p3_dann.inference import BATCH_SIZE, for_inference, load_classifier, predict, recognise_domain
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray | None]:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensor = torch.from_numpy(np.stack(list(readable.values()))).permute(0, 3, 1, 2)
     domain = arguments.domain or recognise_domain(tensor)
     print(f"domain: {domain}", file=sys.stderr)
-    model = load_classifier(arguments.weights or domain).to(device)
+    model = for_inference(load_classifier(arguments.weights or domain)).to(device)
     names = list(readable)
     rows = share(range(len(names)), BATCH_SIZE)
     mine = zip((names[row] for row in rows), predict(model, tensor[rows]).tolist())
