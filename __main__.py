@@ -8,7 +8,7 @@ for stream in range(3):  # a closed one would give its number to the next file t
     try:
         os.fstat(stream)
     except OSError:
-        os.open(os.devnull, os.O_RDWR)
+        os.open(os.devnull, os.O_RDONLY)  # so that a result for it is an error
 
 try:
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

@@ -39,22 +39,40 @@ make_environment() {  # PYTHON VENV REQUIREMENTS...
     shift 2
     echo "making the Python environment in $venv (once; some minutes, up to 5 GB)" >&2
     if rm -rf -- "$venv" && "$base" -m venv "$venv" &&
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --progress-bar off "${@/#/-r}" &&
-        touch "$venv/complete"; then
+        install_there "$venv/bin/python" "${@/#/-r}" && has_all "$venv/bin/python" "$@" && touch "$venv/complete"; then
         return
     fi
-    echo "error: the environment in $venv could not be made, see above; is there a network, and room on the disk?" >&2
+    echo "error: the environment in $venv could not be made, see above; is there a network, and room on the disk?" \
+        "Do pip's settings (pip config list) put packages elsewhere?" >&2
     return 2
 }
 
+install_there() (  # PYTHON PIP_ARGUMENTS...: of the user's settings only those that say where packages come from
+    unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_DRY_RUN PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
+    export PIP_USER=0
+    "$1" -I -m pip install --quiet --disable-pip-version-check --progress-bar off "${@:2}"
+)
+
+has_all() {  # PYTHON REQUIREMENTS...: whether all that the files name is installed there
+    "$1" -I -c 'import importlib.metadata, re, sys
+for line in (line for name in sys.argv[1:] for line in open(name)):
+    found = re.match("[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    try:
+        found and importlib.metadata.version(found[0])
+    except importlib.metadata.PackageNotFoundError:
+        sys.exit(f"{found[0]} is not there")' "${@:2}"
+}
+
 use_environment() {
-    local root base venv key cache lists status=0
-    root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd) || return 2
+    local root=${BASH_SOURCE[0]} base venv key cache lists status=0
+    [ ! -L "$root" ] || root=$(readlink -f -- "$root") || return 2
+    root=$(CDPATH='' cd -- "$(dirname -- "$root")" && pwd) || return 2
     if [ -n "${HW2_VENV:-}" ]; then
         PYTHON=$(CDPATH='' cd -- "$HW2_VENV/bin" 2>/dev/null && pwd || true)/python
         "$PYTHON" -c 'import torch' || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
         return
     fi
+    unset PYTHONHOME PYTHONPATH  # which would give $PYTHON the packages of another
     cache=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}
     if [ -z "$cache" ]; then
         echo "error: set HOME or XDG_CACHE_HOME, below which the environment is made, or HW2_VENV to your own" >&2
@@ -70,11 +88,14 @@ use_environment() {
     key=$(environment_key "$base" "${lists[@]}") || return 2
     venv=$cache/dlcv-hw2/$key
     PYTHON=$venv/bin/python
-    mkdir -p -- "$cache/dlcv-hw2" && exec 9>"$venv.lock" || return 2
-    "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true  # another clone may be making it
-    if [ ! -e "$venv/complete" ] || ! "$PYTHON" -c '' 2>/dev/null; then
-        make_environment "$base" "$venv" "${lists[@]}" || status=2
-    fi
-    exec 9>&-
+    is_complete "$venv" && return
+    mkdir -p -- "$cache/dlcv-hw2" && {
+        "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true  # another clone may be making it
+        is_complete "$venv" || make_environment "$base" "$venv" "${lists[@]}" || status=2
+    } 9>"$venv.lock" || { echo "error: $cache/dlcv-hw2 can't be written to; set XDG_CACHE_HOME or HW2_VENV" >&2; return 2; }
     return "$status"
+}
+
+is_complete() {  # VENV
+    [ -e "$1/complete" ] && "$1/bin/python" -c '' 2>/dev/null
 }

@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # bash get_dataset.sh      download and unpack the course's data set to hw2_data/ beside this script
 set -euo pipefail
-here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
-if [ -d "$here/hw2_data" ]; then
+here=$(readlink -f -- "${BASH_SOURCE[0]}")
+here=${here%/*}
+if [ -d "$here/hw2_data/digits" ]; then
     echo "$here/hw2_data is there already" >&2
     exit 0
+fi
+rmdir -- "$here/hw2_data" 2>/dev/null || true
+if [ -e "$here/hw2_data" ] || [ -L "$here/hw2_data" ]; then
+    echo "error: $here/hw2_data is in the way, without the folder digits; remove it and run this again" >&2
+    exit 2
 fi
 partial=$here/.hw2_data.partial
 mkdir -p "$partial"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
 # bash hw2_2.sh NOISE_DIR OUT_DIR UNET_PT      DDIM faces from given noises
-set -euo pipefail
-here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
-exec python3 "$here" p2_ddim.sample "$@"
+set -eu
+here=$(readlink -f -- "${BASH_SOURCE:-$0}")
+exec python3 "${here%/*}/" p2_ddim.sample "$@"

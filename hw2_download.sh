@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
 # bash hw2_download.sh      verify the released checkpoints, download what is missing
-set -euo pipefail
-here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
-exec python3 "$here" homework.download "$@"
+set -eu
+here=$(readlink -f -- "${BASH_SOURCE:-$0}")
+exec python3 "${here%/*}/" homework.download "$@"

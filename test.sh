@@ -5,7 +5,8 @@
 # HW2_VENV=FOLDER runs them in an environment of your own.
 # Real data (course/ and data/) is found through HW2_REAL_DATA, by default ../shared; tests that need it skip without.
 set -euo pipefail
-here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
+here=$(readlink -f -- "${BASH_SOURCE[0]}")
+here=${here%/*}
 . "$here/environment.sh"
 kind=graded
 if [ "${1:-}" = --current ]; then
@@ -14,7 +15,7 @@ if [ "${1:-}" = --current ]; then
 fi
 use_environment "$kind"
 export HW2_REAL_DATA=${HW2_REAL_DATA:-$(cd "$here/.." && pwd)/shared}
-cd "$here"
+cd "$here/"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"

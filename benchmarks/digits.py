@@ -18,7 +18,8 @@ from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
 from common.cli import command
 from common.device import autocast, choose_device, usable_precision
 from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, run
-from p1_cond_ddpm.loss import guided, v_loss
+from p1_cond_ddpm.guidance import guided
+from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 STEPS = 10

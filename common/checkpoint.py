@@ -43,10 +43,19 @@ def save_weights(path: Path, module: nn.Module, config: Any = None, **metadata: 
 
 
 def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
-    """Raise UserError that names the first tensor with a NaN or an infinity."""
+    """Raise UserError that names the first tensor with a NaN or an infinity, or that isn't one with plain numbers."""
     for name, value in state_dict.items():
+        if not is_plain(value):
+            raise UserError(f"{path}: {name} is no tensor of real numbers (sparse, quantised?); give a dense one")
         if not value.isfinite().all():
             raise UserError(f"{path}: {name} is not finite, or too large for float16; use other weights")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether something is a dense tensor of real numbers, with its content."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def save_tensors(path: Path, content: Any) -> None:
@@ -65,7 +74,7 @@ def load_tensors(path: Path) -> Any:
         UserError: the file is missing, truncated or something else; says what it is.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: {'not a regular file; save it as one' if path.exists() else 'no such file'}")
     if is_safetensors(path):
         try:
             from safetensors.torch import load_file
@@ -78,6 +87,7 @@ def load_tensors(path: Path) -> Any:
     if is_torchscript(path):  # which torch 2.0.1 would run in spite of weights_only
         raise UserError(f"{path}: a TorchScript module; save its state_dict() with torch.save instead")
     try:
+        check_sums(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch 2.0.1's own loader, and of foreign files
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -88,6 +98,16 @@ def load_tensors(path: Path) -> Any:
 def is_torchscript(path: Path) -> bool:
     """Whether a file is what torch.jit.save writes."""
     return any(name.endswith("/constants.pkl") for name in names_in_zip(path))
+
+
+def check_sums(path: Path) -> None:
+    """Raise BadZipFile where a checksum of a zip is wrong, which torch.load doesn't see. Other files pass."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        known = any(member.CRC for member in archive.infolist())  # torch can be told to leave them out
+        if known and archive.testzip():
+            raise zipfile.BadZipFile
 
 
 def names_in_zip(path: Path) -> list[str]:
@@ -130,7 +150,6 @@ def load_network(path: Path, network_class: Callable[[Any], Network], config_cla
     try:
         model = network_class(from_json(config_class, weights.config))
         model.load_state_dict(weights.state_dict)
-        check_finite(path, weights.state_dict)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{path}: not the weights of a {network_class.__name__} ({str(error).splitlines()[0]})"
@@ -139,12 +158,18 @@ def load_network(path: Path, network_class: Callable[[Any], Network], config_cla
 
 
 def load_weights(path: Path) -> Weights:
-    """Read a file of `save_weights`. Raises UserError where it is missing, damaged or not of this project."""
+    """Read a file of `save_weights`.
+
+    Raises:
+        UserError: it is missing, damaged or not of this project, or a weight is not finite.
+    """
     content = load_tensors(path)
-    if not isinstance(content, dict) or set(content) != {"config", "metadata", "state_dict"}:
+    parts = ("config", "metadata", "state_dict")
+    if not isinstance(content, dict) or {*content} != {*parts} or not all(isinstance(content[k], dict) for k in parts):
         raise UserError(
             f"{path}: not a weight file of this project; git checkout checkpoints restores the released ones"
         )
+    check_finite(path, content["state_dict"])
     state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
     return Weights(content["config"], content["metadata"], state)
 

@@ -136,9 +136,12 @@ def command(main: Main) -> Main:
         except ModuleNotFoundError as error:
             message = f"no package {error.name}; install requirements.txt, then requirements-dev.txt"
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if out_of_memory(error):
+                message = "out of memory; give a smaller batch or chunk size, or where it is a GPU's --device cpu"
+            elif lost_process(error):
+                message = "another process of this job has ended or hangs; see what it said, and start all again"
+            else:
                 raise
-            message = "out of memory; give a smaller batch or chunk size, or where it is a GPU's --device cpu"
         print(f"error: {message}", file=sys.stderr)
         return 2
 
@@ -159,3 +162,17 @@ def out_of_memory(error: BaseException) -> bool:
         or isinstance(error, RuntimeError)
         and any(word in str(error).lower() for word in words)
     )
+
+
+def lost_process(error: RuntimeError | MemoryError) -> bool:
+    """True if the error means that another process of the job has gone or did not answer in time: gloo's or NCCL's."""
+    words = (
+        "gloo/transport",
+        "connection reset by peer",
+        "connection closed by peer",
+        "application timeout",
+        "remote process exited",
+        "communicator was aborted",
+        "collective operation timeout",
+    )
+    return any(word in str(error).lower() for word in words)

@@ -1,14 +1,40 @@
 """One frozen dataclass is the defaults, the command line and the JSON in a checkpoint."""
 
 import argparse
+import codecs
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, field, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from common.cli import UserError
 
 Config = TypeVar("Config")
+
+
+class PresetParser(argparse.ArgumentParser):
+    """@FILE stands for the arguments in it, one a line, in UTF-8, UTF-16 with its mark, or whatever names files have.
+
+    Blank lines and comments (#) are skipped, and blanks around an argument.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        given = sys.argv[1:] if args is None else args
+        expanded = [one for arg in given for one in (self.read(arg[1:]) if arg.startswith("@") else [arg])]
+        return super().parse_known_args(expanded, namespace)
+
+    def read(self, name: str) -> list[str]:
+        try:
+            content = Path(name).read_bytes()
+            wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            text = content.decode("utf-16") if wide else os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+        except (OSError, UnicodeDecodeError) as error:
+            self.error(f"@{name}: {error}")
+        lines = (line.strip() for line in text.splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:

@@ -1,45 +1,77 @@
 """Where and how precisely networks compute."""
 
 import functools
-import os
 import platform
 import re
 import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from common.cli import UserError
 from common.files import REPOSITORY
+from common.processes import place
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # beside float32
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one, under torchrun this process's, else the CPU; anything else is torch's name of
-    a device.
+    """'auto' is CUDA where there is one, else the CPU; anything else is torch's name of a device. CUDA without a number
+    is this process's GPU, which becomes the current one.
 
-    cuDNN is kept to deterministic algorithms.
+    cuDNN is kept to deterministic algorithms, and float32 to float32.
     """
     torch.backends.cudnn.deterministic = True
+    full_float32()
+    local_rank = place().local_rank
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=f"cuda:{local_rank}" if name == "cuda" else name).device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu, cuda or cuda:N") from None
 
 
+def full_float32() -> None:
+    """Switch TF32 off, for all problems: what is called float32 then is, and a GPU's results are near a CPU's.
+
+    Problem 2 must meet the course's pixels; where speed matters more, bf16 and fp16 are there to be asked for.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Run networks in `usable_precision`."""
-    return (
-        torch.autocast(device.type, torch.bfloat16) if usable_precision(device, precision) == "bf16" else nullcontext()
-    )
+    usable = usable_precision(device, precision)
+    return nullcontext() if usable == "float32" else torch.autocast(device.type, DTYPES[usable])
 
 
 def usable_precision(device: torch.device, asked: str) -> str:
-    """ "bf16" where that is asked for and the device computes in it, else "float32"."""
-    return "bf16" if asked == "bf16" and has_bf16(device) else "float32"
+    """ "bf16" where that is asked for and the device computes in it, "fp16" likewise on a GPU, else "float32"."""
+    usable = {"bf16": has_bf16(device), "fp16": device.type == "cuda"}
+    return asked if usable.get(asked) else "float32"
+
+
+def training_precision(device: torch.device, asked: str) -> str:
+    """As `usable_precision`, but fp16 instead of bf16 on a GPU that has none: training scales its gradients."""
+    substitute = asked == "bf16" and device.type == "cuda" and not has_bf16(device)
+    return usable_precision(device, "fp16" if substitute else asked)
+
+
+def make_scaler(precision: str) -> Any:
+    """What keeps small gradients from vanishing in fp16 and leaves out steps whose gradient overflows; in any other
+    precision it does nothing.
+
+    In a step it reads one number per optimiser from the device. Source: Micikevicius et al. 2018, section 3.2.
+    """
+    scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)  # the first not in torch 2.0.1
+    return scaler(enabled=precision == "fp16")
 
 
 def describe_machine(device: torch.device) -> dict[str, str | None]:

@@ -55,6 +55,11 @@ class NoiseSchedule:
         signal, sigma = self.signal_and_noise(t, x_0)
         return signal * x_0 + sigma * noise
 
+    def velocity(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0. Source: Salimans & Ho 2022, section 4."""
+        signal, sigma = self.signal_and_noise(t, x_0)
+        return signal * noise - sigma * x_0
+
 
 def stratified_timesteps(count: int, num_timesteps: int, device: torch.device | None = None) -> Tensor:
     """`count` uniform timesteps, one per equal part of the range: (count,) int64.

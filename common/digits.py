@@ -69,17 +69,18 @@ def load_training_digits(path: Path) -> DigitSet:
         return DigitSet(images, torch.full((len(images),), NULL_LABEL))
     try:
         with np.load(path) as content:
-            labels = content["labels"].astype(np.int64) if "labels" in content else np.full(len(images), NULL_LABEL)
-            training = content["split"] == "train" if "split" in content else np.full(len(images), True)
-        if (
-            labels.shape != (len(images),)
-            or training.shape != labels.shape
-            or not np.isin(labels, range(NULL_LABEL + 1)).all()
-        ):
+            labels = content["labels"].astype(float) if "labels" in content else np.full(len(images), NULL_LABEL)
+            split = content["split"].astype(str) if "split" in content else np.full(len(images), "train")
+        training = np.char.lower(split) == "train"
+        if labels.shape != (len(images),) or training.shape != labels.shape:
             raise ValueError(f"labels {labels.shape}, split {training.shape} of {len(images)} images")
+        if not np.isin(labels, range(NULL_LABEL + 1)).all() or {NULL_LABEL} < {*labels} <= {*range(1, NULL_LABEL + 1)}:
+            raise ValueError(f"labels from {labels.min():g} to {labels.max():g}")
+        if not training.any():
+            raise ValueError(f"no image's split is 'train', but {split[0]!r}")
     except ValueError as error:  # NumPy's, of words or objects
         raise UserError(f"{path}: give one digit per image as `labels`, or {NULL_LABEL} for none ({error})") from None
-    return DigitSet(images[torch.from_numpy(training)], torch.from_numpy(labels[training]))
+    return DigitSet(images[torch.from_numpy(training)], torch.from_numpy(labels[training].astype(np.int64)))
 
 
 def read_labels(path: Path) -> pd.Series:

@@ -1,13 +1,16 @@
-"""Files that are either complete or absent, and where real data lies."""
+"""Files that are either complete or absent, what lies in a folder, and where real data lies."""
 
 import errno
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from common.cli import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_PLACE = {errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}  # where a file can't be replaced
@@ -29,7 +32,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if isinstance(target, int) or target.exists() and not target.is_file() and not target.is_dir():
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / "content"
-            write_to(target, Path(folder) / "content")
+            try:
+                write_to(target, Path(folder) / "content")
+            except OSError as error:  # of an open file, which has no name
+                raise OSError(error.errno, error.strerror, str(path)) from None
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -44,7 +50,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, ours are as open as any other
+        with suppress(OSError):  # of file systems without permissions
+            temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, ours are as open as any other
         try:
             os.replace(temporary, target)
         except OSError as error:
@@ -53,6 +60,60 @@ def atomic_write(path: Path) -> Iterator[Path]:
             write_to(target, temporary)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where it is missing; of a link to nowhere what it points to."""
+    Path(os.path.realpath(path)).mkdir(parents=True, exist_ok=True)
+
+
+def visible_files(folder: Path, suffixes: Collection[str], *, kind: str) -> list[Path]:
+    """The files in a folder with these suffixes, in any case, in order of name.
+
+    What else lies there is named on stderr. Where there is none but one folder below has some, links followed, those
+    are taken, which is said, too. `kind` is what to call them.
+
+    Raises:
+        UserError: no folder, or no such files in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    visible = [path for path in sorted(folder.iterdir()) if not hidden(path.name)]
+    files = [path for path in visible if path.suffix.lower() in suffixes and path.is_file()]
+    if others := sorted(path.name for path in {*visible} - {*files}):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        note = f"{', '.join(map(repr, others[:3]))}{more}"
+        below = [] if files else [where for where in folders_below(folder) if has_files(where, suffixes)]
+        if len(below) == 1:
+            print(f"warning: {folder}: no {kind} in it; taking those of {below[0]}", file=sys.stderr)
+            return visible_files(below[0], suffixes, kind=kind)
+        if below:
+            raise UserError(f"{folder}: {kind} only in {len(below)} folders below; give one, like {below[0]}")
+        print(f"warning: {folder}: left out as no {kind}: {note}", file=sys.stderr)
+    if not files:
+        raise UserError(f"{folder}: no {kind} ({', '.join(sorted(suffixes))}) in it")
+    return files
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or what a Mac adds to a zip."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def has_files(folder: Path, suffixes: Collection[str]) -> bool:
+    paths = (path for path in folder.iterdir() if not hidden(path.name))
+    return any(path.suffix.lower() in suffixes and path.is_file() for path in paths)
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """The folders in a folder that aren't hidden, also through links, each once."""
+    seen: set[str] = set()
+    for where, names, _ in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        names[:] = [] if real in seen else sorted(name for name in names if not hidden(name))
+        if real not in seen and Path(where) != folder:
+            yield Path(where)
+        seen.add(real)
 
 
 def stream_of(path: Path) -> int | None:

@@ -1,7 +1,6 @@
 """uint8 pictures and [-1, 1] tensors, PNG files, grids."""
 
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from common.cli import UserError
-from common.files import atomic_write
+from common.files import atomic_write, visible_files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -49,9 +48,8 @@ def read_rgb(path: Path) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             image = upright(opened)
-            if image.mode.startswith("I"):  # 16 bits and more: keep the high byte
-                high = (np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round()
-                image = Image.fromarray(high.astype(np.uint8))
+            if image.mode.startswith("I"):  # 16 or 32 bits
+                image = Image.fromarray(wide_to_uint8(np.asarray(image, dtype=np.int64)))
             elif image.mode == "F":
                 image = Image.fromarray(float_to_uint8(np.asarray(image)))
             if "A" in image.getbands() or "transparency" in image.info:
@@ -70,6 +68,18 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def wide_to_uint8(values: np.ndarray) -> np.ndarray:
+    """Whole numbers of 16 or 32 bits as uint8: 0..65535 scaled, and 0..255, which would else be black, as they are.
+
+    Raises:
+        ValueError: another range, which is no picture's.
+    """
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high == 1 or high > 65535:
+        raise ValueError(f"whole numbers from {low} to {high}; give 0 to 255, or 0 to 65535")
+    return (values / (257 if high > 255 else 1)).round().astype(np.uint8)
+
+
 def float_to_uint8(values: np.ndarray) -> np.ndarray:
     """Floats in 0..1, or in 0..255, as uint8; what resizing overshoots is clipped.
 
@@ -82,38 +92,9 @@ def float_to_uint8(values: np.ndarray) -> np.ndarray:
     return (values * (255 if high <= 1.1 else 1)).round().clip(0, 255).astype(np.uint8)
 
 
-def hidden(path: Path) -> bool:
-    """Whether a part of a path is hidden, or what a Mac adds to a zip."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-
-
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures in a folder by their suffix, in order of name; what else lies there is named on stderr.
-
-    Where there is none but one folder below has some, those are taken, which is said, too.
-
-    Raises:
-        UserError: no folder, or no pictures in it.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    visible = [path for path in sorted(folder.iterdir()) if not hidden(Path(path.name))]
-    files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if others := [path.name for path in visible if path not in {*files}]:
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        note = f"{', '.join(map(repr, others[:3]))}{more}"
-        inside = (path for path in folder.rglob("*") if not hidden(path.relative_to(folder)))
-        found = {path.parent for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()}
-        below = sorted(found - {folder})
-        if not files and len(below) == 1:
-            print(f"warning: {folder}: no pictures in it; taking those of {below[0]}", file=sys.stderr)
-            return picture_files(below[0])
-        if not files and below:
-            raise UserError(f"{folder}: pictures only in {len(below)} folders below; give one, like {below[0]}")
-        print(f"warning: {folder}: left out as no pictures: {note}", file=sys.stderr)
-    if not files:
-        raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}) in it")
-    return files
+    """The pictures in a folder by their suffix, or in the one below that has some (`visible_files`)."""
+    return visible_files(folder, SUFFIXES, kind="pictures")
 
 
 def pictures_of_array(array: np.ndarray) -> np.ndarray:
@@ -135,7 +116,9 @@ def pictures_of_array(array: np.ndarray) -> np.ndarray:
         if array.dtype.kind not in "iu" or array.min() < 0 or not 1 < array.max() <= 255:
             raise ValueError(f"{array.dtype}; give uint8")
         array = array.astype(np.uint8)
-    if array.ndim == 2 and math.isqrt(array.shape[1]) ** 2 == array.shape[1]:
+    if array.ndim == 3 and (array.shape[0] in (3, 4) or array.shape[2] in (1, 3, 4)):
+        raise ValueError(f"shape {array.shape}, one picture or many; give (N, H, W, 1 or 3)")
+    if array.ndim == 2 and math.isqrt(array.shape[1]) ** 2 == array.shape[1] != array.shape[0]:
         side = math.isqrt(array.shape[1])
         array = array.reshape(-1, side, side)
     if array.ndim == 3:

@@ -27,7 +27,9 @@ class FitOptions:
     clip: float = option(1.0, "largest gradient norm; 0 = no limit", smallest=0)
     ema_decay: float = option(0.999, "decay of the exponential moving average of the weights", smallest=0, largest=1)
     seed: int = option(0, "all randomness is a function of (seed, step)", smallest=0)
-    precision: str = option("bf16", "of the forward pass", choices=("bf16", "float32"))
+    precision: str = option(
+        "bf16", "of the forward pass; GPUs without bf16 take fp16", choices=("bf16", "fp16", "float32")
+    )
     save_every: int = option(500, "steps between two resumable states", smallest=1)
     log_every: int = option(50, "steps averaged in one line of metrics.jsonl", smallest=1)
 
@@ -73,6 +75,18 @@ def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.
     if adamw:
         optimizers.append(torch.optim.AdamW(adamw, lr=options.learning_rate))
     return optimizers
+
+
+def check_memory(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless what an optimiser remembers of its parameters, after a step, can be theirs."""
+    remembered = [
+        (p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"] if p in optimizer.state
+    ]
+    if len({tuple(sorted(memory)) for _, memory in remembered}) != 1:
+        raise ValueError("an optimiser's memory is lost")
+    for parameter, memory in remembered:
+        if not all(isinstance(value, Tensor) and value.shape in ((), parameter.shape) for value in memory.values()):
+            raise ValueError("an optimiser's memory is of another network")
 
 
 class Average:

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError
-from common.files import atomic_write
+from common.files import atomic_write, make_folder
 
 NOT_OPTIONS = {"fingerprint": "data", "world_size": "processes", "computed_in": "computed in"}  # and how to call them
 State = dict[str, Any]  # "step" is the number of steps done
@@ -30,44 +30,31 @@ class RunFolder:
         self.state, self.before_cooldown = path / "state.pt", path / "before_cooldown.pt"
 
     def resume(self, settings: Settings, constant_steps: Callable[[int], int]) -> State | None:
-        """The state to go on from, or None where the folder is new.
+        """The state to go on from, or None where the folder is new; nothing is written yet (see `begin`).
 
         The settings must be those of the folder, but settings["fit"]["steps"] may change. The state is then one of the
-        steps whose learning rate is the same for both lengths: the first `constant_steps(length)` of each.
+        steps whose learning rate is the same for both lengths: the first `constant_steps(length)` of each. So it is
+        where state.pt is gone and before_cooldown.pt is there.
 
         Raises:
             UserError: other settings, a damaged folder, or no state from which the new number of steps can be reached.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.state.exists():
-            self.before_cooldown.unlink(missing_ok=True)
-            self._write(self.options, json.dumps(settings, indent=1) + "\n")
-            self._write(self.metrics, "")
+        if not self.state.exists() and not self.before_cooldown.exists():
+            self._check_new(settings, constant_steps)
             return None
         saved = read_settings(self.options)
         if different := differences(saved, settings):
             words = "; ".join(different)
             raise UserError(f"{self.path}: a run with other options: {words}. Give the same ones or another --run-dir")
-        if saved["fit"]["steps"] == settings["fit"]["steps"]:
-            state = self._load(self.state)
-        else:
-            state = self._change_steps(saved, settings, constant_steps)
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self.metrics.exists() else []
-        kept = lines[: state["step"] // settings["fit"]["log_every"]]  # the last one may be half a line
-        self._write(self.metrics, "".join(kept))
-        return state
-
-    def _change_steps(self, saved: Settings, settings: Settings, constant_steps: Callable[[int], int]) -> State:
         old, new = saved["fit"]["steps"], settings["fit"]["steps"]
+        if self._goes_on(settings):
+            return self._load(self.state, old)
         usable, found = min(constant_steps(old), constant_steps(new)), []
         for path in (self.state, self.before_cooldown):
             if not path.exists():
                 continue
-            state = self._load(path)
+            state = self._load(path, old)
             if state["step"] <= usable:
-                # In this order: whenever it is interrupted, options and state fit together.
-                save_tensors(self.state, state)
-                self._write(self.options, json.dumps(settings, indent=1) + "\n")
                 return state
             found.append(str(state["step"]))
         raise UserError(
@@ -76,10 +63,40 @@ class RunFolder:
             f"Give --steps {old} or another --run-dir"
         )
 
-    def _load(self, path: Path) -> State:
+    def begin(self, settings: Settings, state: State | None) -> None:
+        """Write the settings, and cut the metrics to the state, which becomes state.pt."""
+        make_folder(self.path)
+        # In this order: whenever it is interrupted, options and state fit together.
+        if state and not self._goes_on(settings):
+            save_tensors(self.state, state)
+        self._write(self.options, json.dumps(settings, indent=1) + "\n")
+        kept = state["step"] // settings["fit"]["log_every"] if state else 0
+        self._write(self.metrics, "".join(self._lines()[:kept]))  # the last line may be half a one
+
+    def _goes_on(self, settings: Settings) -> bool:
+        """Whether state.pt is of a run of the same length."""
+        return self.state.exists() and read_settings(self.options)["fit"]["steps"] == settings["fit"]["steps"]
+
+    def _check_new(self, settings: Settings, constant_steps: Callable[[int], int]) -> None:
+        """Raise UserError where a run has been that must have had a state; one stopped before its first starts over."""
+        fit = settings["fit"]
+        logged, weights = len(self._lines()) * fit["log_every"], self.path / "weights.pt"
+        if weights.exists() or logged > min(fit["save_every"], constant_steps(fit["steps"])):
+            raise UserError(
+                f"{self.path}: a run that can't go on, since state.pt is lost; a new one would replace its metrics and "
+                "weights. Put state.pt back, give another --run-dir, or remove the folder to start over"
+            )
+
+    def _lines(self) -> list[str]:
+        if not self.metrics.exists():
+            return []
+        return self.metrics.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+
+    def _load(self, path: Path, steps: int) -> State:
         state = load_tensors(path)
-        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-            raise UserError(f"{path}: not the state of a training; give another --run-dir")
+        step = state.get("step") if isinstance(state, dict) else None
+        if not isinstance(step, int) or not 0 < step <= steps:
+            raise UserError(f"{path}: not the state of a training of {steps} steps; give another --run-dir")
         return state
 
     def state_files(self, *, before_cooldown: bool) -> list[Path]:
@@ -97,7 +114,7 @@ class RunFolder:
 
     def _write(self, path: Path, text: str) -> None:
         with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def append_line(path: Path, line: str) -> None:

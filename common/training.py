@@ -3,11 +3,11 @@
 import argparse
 import hashlib
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from common.checkpoint import save_tensors
 from common.cli import Stopped, UserError, signals_noted, some_path
-from common.config import to_json
-from common.device import autocast, describe_machine, usable_precision
-from common.optimisers import Average, FitOptions, constant_steps, learning_rate_factor, make_optimizers
+from common.config import PresetParser, to_json
+from common.device import autocast, describe_machine, make_scaler, training_precision
+from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
+from common.processes import from_first, meet, place
+from common.progress import Events, draw_progress
 from common.rng import step_seed
-from common.run_folder import RunFolder, Settings
+from common.run_folder import RunFolder, Settings, State
 
 
 class TrainStep(NamedTuple):
@@ -37,22 +39,9 @@ class TrainStep(NamedTuple):
 Loss = Callable[[nn.Module, TrainStep], tuple[Tensor, dict[str, float | Tensor]]]
 
 
-class PresetParser(argparse.ArgumentParser):
-    """In a file of arguments, blank lines and comments (#) are skipped, and blanks around an argument."""
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        argument = arg_line.strip()
-        return [] if not argument or argument.startswith("#") else [argument]
-
-
 def training_parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
-    """The options that every training command has; `data` is the help text of --data.
-
-    @FILE stands for the arguments in it, one a line.
-    """
-    parser = PresetParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
-    )
+    """The options that every training command has; `data` is the help text of --data."""
+    parser = PresetParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=some_path, required=True, help=data)
     parser.add_argument(
         "--run-dir", type=some_path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
@@ -75,11 +64,6 @@ def check_batch_size(batch_size: int, count: int) -> None:
         raise UserError(f"--batch-size {batch_size}: the data set has {count} images; give at most as many")
 
 
-def is_main_process() -> bool:
-    """Whether this process is the only one or torchrun's first, the one that writes files."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def fit(
     loss: Loss,
     module: nn.Module,
@@ -87,22 +71,23 @@ def fit(
     run: Path,
     *,
     settings: Mapping[str, Any] | None = None,
-    on_save: Callable[[nn.Module], object] = lambda ema: None,
+    preview: Callable[[nn.Module], Tensor] | None = None,
 ) -> nn.Module:
-    """Train `module` in place and return its averaged copy, with which `on_save` is called whenever the state is saved.
+    """Train `module` in place and return its averaged copy.
 
     `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them), state.pt
-    and before_cooldown.pt; where it holds a state of the same options and settings (JSON values: what else the result
-    depends on), training goes on from there, also to another number of steps. One process ends the same to the bit as
-    without the interruption, and as with the final number of steps from the start. Under torchrun every process has its
-    own batches and random numbers, gradients are averaged, and the first process's network is the result.
+    and before_cooldown.pt. Whenever the state is saved, curves.png is drawn, and what `preview` makes of the averaged
+    network, (N, 3, H, W) uint8. Where `run` holds a state of the same options and settings (JSON values: what else the
+    result depends on), training goes on from there, also to another number of steps. One process ends the same to the
+    bit as without the interruption, and as with the final number of steps from the start. Under torchrun every process
+    has its own batches and random numbers, gradients are averaged, and the first process's network is the result.
 
     Raises:
         UserError: the run folder holds a run with other options, or a number is not finite; the last state stays.
         Stopped: SIGINT or SIGTERM came; the state is saved.
     """
     training = Training(loss, module, options, RunFolder(run))
-    machine = {"world_size": training.world, "computed_in": usable_precision(training.device, options.precision)}
+    machine = {"world_size": training.world, "computed_in": training.precision}
     training.resume({"fit": to_json(options), **(settings or {}), "machine": machine})
     module.train()
     with signals_noted() as signals, training.bar() as bar:
@@ -114,8 +99,8 @@ def fit(
                 bar.set_postfix(loss=f"{training.log(done):.4f}")
             if done % options.save_every == 0 or done == constant_steps(options) or last or stop:
                 training.save(done)
-                if training.rank == 0 and not stop:
-                    on_save(training.ema.module)
+                if training.rank == 0:
+                    draw_progress(run, done, partial(preview, training.ema.module) if preview and not stop else None)
                     training.clock = time.perf_counter()
             if stop := stop or (training.agreed(signals, done) if last else 0):
                 training.leave()
@@ -130,17 +115,19 @@ def fit(
 class Training:
     """What changes from step to step: weights, their average, the optimisers' memory, and metrics since the last line.
 
-    Within a step nothing waits for the device: numbers are read when a line is logged or a state saved.
+    Within a step nothing waits for the device but fp16's scaler: numbers are read when a line is logged or a state
+    saved.
     """
 
     def __init__(self, loss: Loss, module: nn.Module, options: FitOptions, folder: RunFolder):
         self.loss, self.module, self.options, self.folder = loss, module, options, folder
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world, _ = place()
         self.device = next(module.parameters()).device
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        meet("nccl" if self.device.type == "cuda" else "gloo")
         self.trained = DistributedDataParallel(module, find_unused_parameters=True) if self.world > 1 else module
         self.ema, self.optimizers = Average(module, options.ema_decay), make_optimizers(module, options)
+        self.precision = training_precision(self.device, options.precision)
+        self.scaler = make_scaler(self.precision)
         self.start = self.saved = 0  # steps done before, and up to the last state
         self.sums: dict[str, Tensor] = {}
         self.finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps since the start, up to a bad one
@@ -149,31 +136,35 @@ class Training:
     @property
     def parts(self) -> dict[str, Any]:
         """What a state holds, by name."""
-        return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}}
+        scaler = {"scaler": self.scaler} if self.scaler.is_enabled() else {}
+        return {"module": self.module, "ema": self.ema, **{type(o).__name__: o for o in self.optimizers}, **scaler}
 
     def resume(self, settings: Settings) -> None:
         """Go on from the folder's state, if it has one, and say so. Raises UserError where it doesn't fit.
 
-        The first process reads it and hands it to the others, whose machines need not have the folder.
+        The first process reads it and hands it to the others, whose machines need not have the folder. The folder stays
+        as it is until the state has been found to fit.
         """
-        answer: list[Any] = [None, None]  # the state, and what is wrong
+        state = from_first(lambda: self.folder.resume(settings, self.constant_steps))
+        if state is not None:
+            self._load(state)
         if self.rank == 0:
-            try:
-                answer[0] = self.folder.resume(settings, lambda n: constant_steps(replace(self.options, steps=n)))
-                self.folder.note_machine(describe_machine(self.device))
-            except (UserError, OSError) as error:
-                answer[1] = str(error)
-        if self.world > 1:
-            dist.broadcast_object_list(answer)
-        state, wrong = answer
-        if wrong:
-            raise UserError(wrong)
-        if state is None:
-            return
+            self.folder.begin(settings, state)
+            self.folder.note_machine(describe_machine(self.device))
+            self.events = Events(self.folder.path, done=self.start)
+
+    def constant_steps(self, steps: int) -> int:
+        """After how many steps the learning rate begins to fall where there are `steps` in all."""
+        return constant_steps(replace(self.options, steps=steps))
+
+    def _load(self, state: State) -> None:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+            for optimizer in self.optimizers:
+                check_memory(optimizer)
+            sums = dict(**state["sums"])  # whose names are strings
+            self.sums = {name: total.to(self.device).reshape(()) for name, total in sums.items()}
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             reason = f"a state of another version or network ({str(error).splitlines()[0]})"
             raise UserError(f"{self.folder.path}: {reason}; give another --run-dir") from None
@@ -188,20 +179,27 @@ class Training:
         total = self.options.steps
         return tqdm(steps, initial=self.start, total=total, unit="step", disable=quiet, mininterval=1.0)
 
+    def learning_rate(self, step: int) -> float:
+        return self.options.learning_rate * learning_rate_factor(step, self.options)
+
     def step(self, step: int) -> None:
         """One batch: loss, gradient, update, average."""
         options = self.options
         torch.manual_seed(step_seed(options.seed, step, self.rank))
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = options.learning_rate * learning_rate_factor(step, options)
-        with autocast(self.device, options.precision):
+            group["lr"] = self.learning_rate(step)
+        with autocast(self.device, self.precision):
             value, metrics = self.loss(self.trained, TrainStep(step, step * self.world + self.rank, self.ema.module))
         self.module.zero_grad(set_to_none=True)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), options.clip or math.inf)
-        self.finite += torch.isfinite(value.detach() + norm) & (self.finite == step - self.start)
+        self.scaler.scale(value).backward()
         for optimizer in self.optimizers:
-            optimizer.step()
+            self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), options.clip or math.inf)
+        must_be_finite = value.detach() if self.scaler.is_enabled() else value.detach() + norm
+        self.finite += torch.isfinite(must_be_finite) & (self.finite == step - self.start)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
         self.ema.update(self.module)
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         for name, metric in {**metrics, "loss": value.detach(), "gradient_norm": norm, "seconds": seconds}.items():
@@ -210,9 +208,12 @@ class Training:
     def log(self, done: int) -> float:
         """Write a line of means since the last one; the mean loss."""
         self.check_finite(done, [])
-        means = {name: round(float(total) / self.options.log_every, 6) for name, total in self.sums.items()}
+        means = {name: float(total) / self.options.log_every for name, total in self.sums.items()}
         if self.rank == 0:
-            self.folder.log({"step": done, **means})
+            line = {**means, "learning_rate": self.learning_rate(done - 1)}
+            short = {name: float(f"{value:.6g}") for name, value in line.items()}
+            self.folder.log({"step": done, **short})
+            self.events.log(done, short)
         self.sums = {}
         return means["loss"]
 
@@ -228,10 +229,12 @@ class Training:
     def check_finite(self, done: int, weights: Iterable[Tensor]) -> None:
         """Raise UserError unless loss and gradient of all `done` steps, and the weights, are finite."""
         good = self.start + int(self.finite)
+        if self.scaler.get_scale() < 1:  # halved at every overflow, so not one of fp16 any more
+            good = min(good, done - 1)
         if good == done and all(bool(weight.isfinite().all()) for weight in weights):
             return
         what = f"loss or gradient of step {good + 1}" if good < done else f"a weight after step {done}"
-        rate = self.options.learning_rate * learning_rate_factor(min(good, done - 1), self.options)
+        rate = self.learning_rate(min(good, done - 1))
         kept = f"the state after step {self.saved} is kept; give another --run-dir and"
         raise UserError(
             f"{self.folder.path}: {what} is not finite, at learning rate {rate:.3g}; "

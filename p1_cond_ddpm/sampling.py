@@ -21,8 +21,9 @@ from common.device import autocast
 from common.diffusion import NotFinite, Step, ddim, dpm_solver_pp_2m, run, trailing_timesteps
 from common.digits import NULL_LABEL, SIZE
 from common.images import to_uint8
+from common.processes import is_main_process
 from common.rng import RandnLike, per_sample_noise, step_seed
-from p1_cond_ddpm.loss import guided
+from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"
@@ -45,7 +46,7 @@ class SampleOptions:
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
-    precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "float32"))
+    precision: str = option("bf16", "of the network, where the device has it", choices=("bf16", "fp16", "float32"))
 
     def timesteps(self, num_timesteps: int) -> list[int]:
         """Where the sampler calls the network. Raises UserError where the steps don't fit."""
@@ -134,7 +135,8 @@ def sample_images(
     model: UNet, options: SampleOptions, images: Sequence[ImageSpec], *, batch_size: int
 ) -> Iterator[tuple[ImageSpec, Tensor]]:
     """Yield every image, (3, 28, 28) uint8, in order, with a progress bar."""
-    with tqdm(total=len(images) * options.num_steps, unit="step", desc=options.sampler.upper()) as bar:
+    total, quiet = len(images) * options.num_steps, not is_main_process()
+    with tqdm(total=total, unit="step", desc=options.sampler.upper(), disable=quiet) as bar:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             labels, seeds = [one.label for one in batch], [one.seed for one in batch]

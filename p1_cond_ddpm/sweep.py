@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[default.guidance_scale])
     parser.add_argument("--guidance-interval", type=int, nargs=2, action="append", metavar="T", help="may be repeated")
     parser.add_argument("--contrast", type=float, nargs="+", default=[default.contrast])
-    parser.add_argument("--precision", nargs="+", choices=("bf16", "float32"), default=[default.precision])
+    parser.add_argument("--precision", nargs="+", choices=("bf16", "fp16", "float32"), default=[default.precision])
     arguments = parser.parse_args(argv)
     arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]
     names = [f.name for f in fields(SampleOptions)]

@@ -14,16 +14,17 @@ from common.checkpoint import load_network, save_weights, sha256
 from common.cli import UserError, command, some_path
 from common.config import option, parse_options, to_json
 from common.device import choose_device
+from common.diffusion import NoiseSchedule, stratified_timesteps
 from common.digits import NULL_LABEL, SIZE, load_training_digits
-from common.images import grid, to_unit_range, write_png
+from common.images import to_unit_range
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at
-from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
-from p1_cond_ddpm.loss import v_loss
+from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
-PREVIEW = 8  # digits on each side
+PREVIEW, PREVIEW_STEPS = 64, 4  # digits, and the sampler's steps
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ def check_network(config: UNetConfig) -> None:
     for message, holds in wrong.items():
         if holds:
             raise UserError(message)
+
+
+def v_loss(
+    network: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int
+) -> Tensor:
+    """Mean squared error of v at random timesteps, for x_0 (B, C, H, W) in [-1, 1] and labels (B,) int64.
+
+    Each label becomes null_label with probability label_dropout, which trains the unconditional network too (Ho &
+    Salimans 2022). Random numbers come from torch's global generator.
+
+    Source: Salimans & Ho 2022, section 4.
+    """
+    t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
+    noise = torch.randn_like(x_0)
+    hidden = torch.rand(len(x_0), device=x_0.device) < label_dropout
+    v = network(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(hidden, null_label))
+    return (v.float() - schedule.velocity(x_0, noise, t)).square().mean()
 
 
 @command
@@ -76,29 +94,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)
-        x_0 = to_unit_range(images[rows])
-        return v_loss(
-            network, schedule, x_0, labels[rows], label_dropout=train.label_dropout, null_label=config.num_classes
-        ), {}
+        x_0, digit = to_unit_range(images[rows]), labels[rows]
+        hiding = {"label_dropout": train.label_dropout, "null_label": config.num_classes}
+        return v_loss(network, schedule, x_0, digit, **hiding), {}
 
-    def preview(ema: nn.Module) -> None:
-        shown = (
-            torch.arange(PREVIEW**2) % 10
-            if labelled and train.label_dropout < 1
-            else torch.full((PREVIEW**2,), NULL_LABEL)
-        )
-        default = GRADED
-        how = SampleOptions(
-            num_steps=min(default.num_steps, config.num_timesteps),
-            guidance_scale=default.guidance_scale if train.label_dropout > 0 else 1.0,
-            precision=options.precision,
-        )
-        pictures = sample_digits(ema, shown, range(PREVIEW**2), how)
-        write_png(arguments.run_dir / "preview.png", grid(pictures.cpu(), PREVIEW))
+    def preview(ema: nn.Module) -> Tensor:
+        guidance_scale = GRADED.guidance_scale if labelled and 0 < train.label_dropout < 1 else 1.0
+        num_steps = min(PREVIEW_STEPS, config.num_timesteps)
+        how = SampleOptions(num_steps=num_steps, guidance_scale=guidance_scale, precision=options.precision)
+        shown = torch.arange(PREVIEW) % 10 if labelled and train.label_dropout < 1 else [NULL_LABEL] * PREVIEW
+        return sample_digits(ema, shown, range(PREVIEW), how)
 
     data = {"fingerprint": fingerprint(images, labels), "init": sha256(arguments.init) if arguments.init else None}
     settings = {"train": to_json(train), "network": to_json(config), "data": data}
-    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, on_save=preview)
+    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, preview=preview)
     if is_main_process():
         save_weights(
             arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled

@@ -16,8 +16,9 @@ from common.device import choose_device
 from common.digits import load_digits
 from common.images import to_unit_range
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at
-from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.judge import LeNet
 
 BATCH_SIZE = 128

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import UserError, command, some_path
-from common.images import read_rgb
+from common.images import picture_files, read_rgb
 
 
 def mean_squared_error(path: Path, reference: Path) -> float:
@@ -30,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out_dir", type=some_path)
     parser.add_argument("reference_dir", type=some_path)
     arguments = parser.parse_args(argv)
-    references = sorted(arguments.reference_dir.glob("*.png"))
-    if not references:
-        raise UserError(f"{arguments.reference_dir}: no pictures (*.png) in this folder")
+    references = picture_files(arguments.reference_dir)
     errors = {path.name: mean_squared_error(arguments.out_dir / path.name, path) for path in references}
     for name, error in errors.items():
         print(f"{name} MSE {error:.4f}")

@@ -22,7 +22,7 @@ from common.diffusion import Denoiser
 from common.figures import save_figure
 from common.images import grid, to_uint8
 from p2_ddim.interpolate import lerp, slerp
-from p2_ddim.noise import read_noise, seeded_noises
+from p2_ddim.noise import noise_files, read_noise, seeded_noises
 from p2_ddim.sampling import for_inference, invert_faces, rmse, sample_faces, step_noise_seeds, to_pictures
 from p2_ddim.sweep import MOST_STEPS, STEPS, measured
 from p2_ddim.unet import FaceUNet, load_face_unet
@@ -129,7 +129,7 @@ def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
     """The first noises (count, 3, H, W) of a folder, or from a seed. Raises UserError where there are too few."""
     if folder is None:
         return seeded_noises(count, size)
-    paths = sorted(folder.glob("*.pt"))[:count]
+    paths = noise_files(folder)[:count]
     if len(paths) < count:
         raise UserError(f"{folder}: {len(paths)} noise files (*.pt), but {count} are wanted")
     return torch.cat([read_noise(path) for path in paths])

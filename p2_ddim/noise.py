@@ -13,6 +13,7 @@ from torch import Tensor
 from common.checkpoint import load_tensors, save_tensors
 from common.cli import UserError, command, some_path
 from common.config import check_range
+from common.files import visible_files
 from common.rng import per_sample_noise, step_seed
 
 
@@ -33,10 +34,15 @@ def write_noises(folder: Path, count: int, size: int, *, seed: int = 0) -> None:
         save_tensors(folder / f"{i:0{digits}d}.pt", noise[None].clone())
 
 
+def noise_files(folder: Path) -> list[Path]:
+    """The noises in a folder, or in the one below that has some (`visible_files`)."""
+    return visible_files(folder, {".pt"}, kind="noises")
+
+
 def read_noise(path: Path) -> Tensor:
     """A starting noise (1, 3, H, W) float32. Raises UserError for anything else."""
     noise = load_tensors(path)
-    if not isinstance(noise, Tensor) or not noise.is_floating_point():
+    if not isinstance(noise, Tensor) or not noise.is_floating_point() or noise.is_meta:
         raise UserError(f"{path}: holds no float tensor; a noise is a tensor (1, 3, 256, 256)")
     noise = noise.to_dense().float()
     noise = noise[None] if noise.ndim == 3 else noise

@@ -2,7 +2,8 @@
 
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR UNET_PT      (hw2_2.sh)
 
-Every NOISE_DIR/NAME.pt, a float tensor (1, 3, H, W), becomes OUT_DIR/NAME.png.
+Every NOISE_DIR/NAME.pt, a float tensor (1, 3, H, W), becomes OUT_DIR/NAME.png. Under torchrun the processes share the
+chunks out, and the bytes are those of one process.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from common.cli import UserError, command, out_of_memory, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
 from common.diffusion import NotFinite
+from common.files import make_folder
 from common.images import write_png
-from p2_ddim.noise import read_noise
+from common.processes import is_main_process, share
+from p2_ddim.noise import noise_files, read_noise
 from p2_ddim.sampling import (
     NUM_STEPS,
     NUM_TIMESTEPS,
@@ -65,14 +68,17 @@ def sample_to_files(
     num_steps: int = NUM_STEPS,
     use_clipped_model_output: bool = False,
 ) -> None:
-    """Write out/NAME.png for every noise; where the memory runs out, go on with half the chunk size."""
+    """Write out/NAME.png for this process's share of the noises, in whole chunks; where the memory runs out, go on with
+    half the chunk size.
+    """
     device = next(model.parameters()).device
     seeds = dict(zip(noises, step_noise_seeds(len(noises), seed=seed)))
-    left = dict(noises)
-    with tqdm(total=len(noises) * num_steps, unit="step", desc="DDIM") as bar:
-        while left:
-            chunk = next(chunks(left, chunk_size))
-            x_T = torch.cat([left[name] for name in chunk]).to(device)
+    queue = share(list(chunks(noises, chunk_size)))
+    total, quiet = sum(map(len, queue)) * num_steps, not is_main_process()
+    with tqdm(total=total, unit="step", desc="DDIM", disable=quiet) as bar:
+        while queue:
+            chunk = queue[0]
+            x_T = torch.cat([noises[name] for name in chunk]).to(device)
             before, x_0 = bar.n, None
             try:
                 x_0 = sample_faces(
@@ -91,14 +97,15 @@ def sample_to_files(
                     raise
                 if len(chunk) == 1:
                     raise UserError(f"out of memory on {device} with one image at a time; try --device cpu") from None
-                chunk_size = len(chunk) // 2
+                half = len(chunk) // 2
+                queue = [whole[i : i + half] for whole in queue for i in range(0, len(whole), half)]
             if x_0 is None:  # outside the handler, whose traceback keeps the tensors of the failed step
                 bar.update(before - bar.n)
                 torch.cuda.empty_cache()
                 continue
             for name, image in zip(chunk, x_0):
                 write_png(out / f"{name}.png", to_picture(image))
-                del left[name]
+            del queue[0]
 
 
 @command
@@ -117,9 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bf16"),
+        choices=("float32", "bf16", "fp16"),
         default="float32",
-        help="bf16: faster where the device has it, not the course's pixels",
+        help="bf16, and fp16 on a GPU: faster where the device has it, not the course's pixels",
     )
     parser.add_argument(
         "--chunk-size", type=int, help=f"images at a time (default: {GPU_CHUNK} on a GPU, {CPU_CHUNK} on a CPU)"
@@ -131,14 +138,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--seed", arguments.seed, 0)
     device = choose_device(arguments.device)
 
-    paths = sorted(path for path in arguments.noise_dir.glob("*.pt") if not path.name.startswith("."))
-    if not paths:
-        raise UserError(f"{arguments.noise_dir}: no noise files (*.pt) in this folder")
+    paths = noise_files(arguments.noise_dir)
     noises = {path.stem: read_noise(path) for path in paths}
+    if len(noises) < len(paths):
+        raise UserError(f"{arguments.noise_dir}: noises whose names differ in .pt and .PT alone; rename them")
     if usable_precision(device, arguments.precision) != arguments.precision:
         print(f"{device} does not compute in {arguments.precision}: falling back to float32", file=sys.stderr)
     model = for_inference(load_face_unet(arguments.unet_pt), device, arguments.precision)
-    arguments.out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out_dir)
     default = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
     chunk_size = default if arguments.chunk_size is None else arguments.chunk_size
     check_range("--chunk-size", chunk_size, 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from common.device import usable_precision
+from common.device import DTYPES, full_float32, usable_precision
 from common.diffusion import Denoiser, NoiseSchedule, ddim, ddim_timesteps, run
 from common.rng import per_sample_noise, step_seed
 from p2_ddim.unet import FaceUNet
@@ -19,16 +19,14 @@ NUM_TIMESTEPS, NUM_STEPS, FIRST_TIMESTEP = 1000, 50, 1
 
 
 def for_inference(model: FaceUNet, device: torch.device, precision: str = "float32") -> FaceUNet:
-    """The network itself, on a device, as it is fastest there; in bf16 where asked for and supported.
-
-    Switches TF32 off, in which float32 would not be float32 on a GPU.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    """The network itself, on a device, as it is fastest there; in bf16 or fp16 where asked for and supported."""
+    full_float32()
     model = model.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
-    if usable_precision(device, precision) == "bf16":
+    usable = usable_precision(device, precision)
+    if usable != "float32":
         for name, module in model.named_children():
             if name != "time":  # frequencies times timesteps up to 999 need more than bf16's 8 bits
-                module.bfloat16()
+                module.to(DTYPES[usable])
     if device.type == "cpu":
         use_winograd(model)
     return model

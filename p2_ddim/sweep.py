@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--precision", choices=("float32", "bf16", "fp16"), default="float32")
     parser.add_argument("--cache", type=some_path, help="folder in which the data's features are kept between calls")
     parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
     parser.add_argument("--device", default="auto")

@@ -17,15 +17,19 @@ from torch import Tensor, nn
 from common.checkpoint import save_weights, sha256
 from common.cli import UserError, command, some_path
 from common.config import option, parse_options, to_json
-from common.device import choose_device
+from common.device import autocast, choose_device
 from common.diffusion import NoiseSchedule, stratified_timesteps
 from common.images import read_pictures, to_unit_range
 from common.layers import zero_init
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at
-from common.training import TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
-from p2_ddim.sampling import NUM_TIMESTEPS
+from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
+from p2_ddim.noise import seeded_noises
+from p2_ddim.sampling import NUM_TIMESTEPS, sample_faces, to_pictures
 from p2_ddim.unet import DOWN_BLOCKS, UP_BLOCKS, Attention, FaceUNet, FaceUNetConfig, ResidualBlock, load_face_unet
+
+PREVIEW_SIDE, PREVIEW_STEPS = 128, 10  # pixels of as many faces as fit into a square, and the sampler's steps
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         mirrored = (torch.rand(len(x_0), device=device) < 0.5)[:, None, None, None]
         return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
 
+    def preview(ema: nn.Module) -> Tensor:
+        count = max(1, (PREVIEW_SIDE // train.size) ** 2)
+        with torch.inference_mode(), autocast(device, options.precision):
+            noises = seeded_noises(count, train.size, seed=0).to(device)
+            return to_pictures(sample_faces(ema, noises, num_steps=PREVIEW_STEPS))
+
     data = {"fingerprint": fingerprint(images), "init": sha256(arguments.init) if arguments.init else None}
     settings = {"train": to_json(train), "network": to_json(config), "data": data}
-    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings)
+    ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, preview=preview)
     if is_main_process():
         save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
     return 0

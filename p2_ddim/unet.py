@@ -8,12 +8,10 @@ Sources: Ho et al. 2020 (DDPM), appendix B; the course's UNet.pt for names, widt
 """
 
 import math
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +21,9 @@ from common.checkpoint import check_finite, load_tensors
 from common.cli import UserError
 from common.config import option
 from common.layers import doubled
+from p2_ddim.state_dict import find_state_dict
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
-FIRST_KEY, LAST_KEY = "time.1.weight", "out.2.weight"  # which every such network has beside each other
 
 
 @dataclass(frozen=True)
@@ -180,39 +178,6 @@ class FaceUNet(nn.Module):
         return self.out(x)
 
 
-def find_state_dict(content: Any) -> tuple[Any, str]:
-    """The network's tensors in what people save around them, and in words where they were, "" for the content itself.
-
-    Undone are a common prefix (DataParallel, torch.compile, AveragedModel) and dicts that hold a state dict among other
-    things, but for an optimizer's; of several, averaged weights (EMA) are preferred. Where there is no such network,
-    the content comes back.
-    """
-    found = sorted(_state_dicts(content), key=lambda pair: not _averaged(pair[0]))
-    if not found:
-        return content, ""
-    where, state = found[0]
-    return state, "" if where in ("", "state_dict.") and len(found) == 1 else f"the weights under {where.rstrip('.')}"
-
-
-def _state_dicts(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every network of this kind in nested dicts, with the path to it, each part ending with a dot."""
-    if not isinstance(content, Mapping) or depth > 4 or "optim" in where.lower():
-        return
-    names = {key: value for key, value in content.items() if isinstance(key, str)}
-    tensors = {key: value for key, value in names.items() if isinstance(value, Tensor)}
-    for key in tensors:
-        prefix = key.removesuffix(FIRST_KEY)
-        if prefix + FIRST_KEY == key and prefix + LAST_KEY in tensors:
-            yield where + prefix, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    for key, value in names.items():
-        yield from _state_dicts(value, f"{where}{key}.", depth + 1)
-
-
-def _averaged(where: str) -> bool:
-    words = re.sub("(no|non)_?ema", "", where.lower())
-    return any(word in words for word in ("ema", "shadow", "averag", "swa"))
-
-
 def load_face_unet(path: Path) -> FaceUNet:
     """Read a network for inference, on the CPU in float32: the course's UNet.pt or a file of `save_weights`.
 
@@ -233,16 +198,19 @@ def load_face_unet(path: Path) -> FaceUNet:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a face network like the course's UNet.pt ({reason})") from None
     expected = {key: value.shape for key, value in model.state_dict().items()}
-    wrong = sorted(expected.keys() ^ state.keys()) or sorted(k for k in expected if state[k].shape != expected[k])
+    wrong = sorted(expected.keys() ^ state.keys()) or sorted(
+        k for k, shape in expected.items() if state[k].shape != shape or not state[k].is_floating_point()
+    )
     if wrong:
-        what = f"{len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}"
+        what = f"{len(wrong)} tensors are missing, unknown, of another shape or no floats, first {wrong[0]}"
         raise UserError(f"{path}: {what}; expected are the keys of the course's UNet.pt")
+    state = {key: value.float() for key, value in state.items()}
     check_finite(path, state)
     for key, value in state.items():
         owner, _, name = key.rpartition(".")
         module = model.get_submodule(owner)
         if name in module._buffers:
-            module._buffers[name] = value.float()
+            module._buffers[name] = value
         else:
-            module._parameters[name] = nn.Parameter(value.float(), requires_grad=False)
+            module._parameters[name] = nn.Parameter(value, requires_grad=False)
     return model.eval()

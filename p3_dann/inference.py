@@ -7,11 +7,14 @@ labels = predict(load_classifier("svhn"), images)  # (N, 3, 28, 28) uint8 -> (N,
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.checkpoint import CHECKPOINTS, load_network
 from common.cli import UserError
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
+
+BATCH_SIZE = 32  # small ones are faster on a CPU: larger feature maps' memory goes back to the system after every layer
 
 
 def load_classifier(which: str | Path) -> DigitNetwork:
@@ -23,6 +26,19 @@ def load_classifier(which: str | Path) -> DigitNetwork:
     return load_network(path, DigitNetwork, NetworkConfig)
 
 
+def for_inference(model: DigitNetwork) -> DigitNetwork:
+    """The model in evaluation mode, changed in place: the same classes in less time on a CPU.
+
+    Batch normalisation is folded into the convolutions, and channels come last in memory.
+    """
+    layers = [*model.eval().extractor]
+    for i in range(1, len(layers)):
+        if isinstance(layers[i], nn.BatchNorm2d):
+            layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layers[i]), nn.Identity()
+    model.extractor = nn.Sequential(*layers)
+    return model.to(memory_format=torch.channels_last)
+
+
 def recognise_domain(images: Tensor) -> str:
     """'usps' where most of the images (N, 3, 28, 28) uint8 are grey with much black, as scanned ink is; else 'svhn'."""
     x = images.float()
@@ -32,16 +48,14 @@ def recognise_domain(images: Tensor) -> str:
 
 
 @torch.inference_mode()
-def predict(model: DigitNetwork, images: Tensor, *, batch_size: int = 64) -> Tensor:
+def predict(model: DigitNetwork, images: Tensor) -> Tensor:
     """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images.
-
-    Small batches are faster on a CPU: memory of larger feature maps goes back to the system after every layer.
 
     Raises:
         UserError: an output is not finite.
     """
     device, parts = next(model.parameters()).device, []
-    for batch in images.split(batch_size):
+    for batch in images.split(BATCH_SIZE):
         logits = model(prepare(batch.to(device))).logits
         if not logits.isfinite().all():
             raise UserError("the classifier's output is not finite; are its weights damaged?")

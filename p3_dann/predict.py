@@ -3,6 +3,7 @@
 python3 -m p3_dann.predict IMAGE_DIR PRED_CSV      (hw2_3.sh)
 
 The images tell which domain they are from, and so which network reads them; the folder's name is not looked at.
+Under torchrun the processes share reading and prediction out, and the first writes the same bytes as one alone.
 """
 
 import argparse
@@ -20,23 +21,28 @@ from common.device import choose_device
 from common.digits import read_digit
 from common.files import atomic_write
 from common.images import picture_files
-from p3_dann.inference import load_classifier, predict, recognise_domain
+from common.processes import gather, is_main_process, share
+from p3_dann.inference import BATCH_SIZE, for_inference, load_classifier, predict, recognise_domain
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray | None]:
     """Every image file of a folder by name, sorted: (28, 28, 3) uint8, or None where unreadable, which is reported.
 
+    Every process reads its share and gets the others'.
+
     Raises:
         UserError: no folder, no pictures in it, or none that can be read.
     """
     paths = picture_files(folder)
-    images: dict[str, np.ndarray | None] = {}
-    for path in tqdm(paths, unit="image", desc="reading", mininterval=1.0):
+    mine: dict[str, np.ndarray | None] = {}
+    for path in tqdm(share(paths), unit="image", desc="reading", mininterval=1.0, disable=not is_main_process()):
         try:
-            images[path.name] = read_digit(path)
+            mine[path.name] = read_digit(path)
         except UserError as error:
             print(f"warning: {error}; its row gets the folder's most frequent digit", file=sys.stderr)
-            images[path.name] = None
+            mine[path.name] = None
+    read = gather(mine)
+    images = {path.name: read[path.name] for path in paths}
     if all(image is None for image in images.values()):
         raise UserError(f"{folder}: none of its {len(images)} images can be read")
     return images
@@ -67,10 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensor = torch.from_numpy(np.stack(list(readable.values()))).permute(0, 3, 1, 2)
     domain = arguments.domain or recognise_domain(tensor)
     print(f"domain: {domain}", file=sys.stderr)
-    model = load_classifier(arguments.weights or domain).to(device)
-    predicted = dict(zip(readable, predict(model, tensor).tolist()))
-    fallback = Counter(predicted.values()).most_common(1)[0][0]
-    write_predictions(arguments.pred_csv, {name: predicted.get(name, fallback) for name in images})
+    model = for_inference(load_classifier(arguments.weights or domain)).to(device)
+    names = list(readable)
+    rows = share(range(len(names)), BATCH_SIZE)
+    mine = zip((names[row] for row in rows), predict(model, tensor[rows]).tolist())
+    predicted = gather(dict(mine))
+    if is_main_process():
+        fallback = Counter(predicted.values()).most_common(1)[0][0]
+        write_predictions(arguments.pred_csv, {name: predicted.get(name, fallback) for name in images})
     return 0
 
 

@@ -43,16 +43,20 @@ class Run:
     @property
     def minutes(self) -> float:
         """How long the training steps took, nan where nothing was logged."""
-        rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        return float(np.mean([row["seconds"] for row in rows]) * self.options["steps"] / 60) if rows else math.nan
+        metrics = self.path / "metrics.jsonl"
+        try:
+            seconds = [json.loads(line)["seconds"] for line in metrics.read_text(encoding="utf-8").splitlines()]
+            return float(np.mean(seconds) * self.options["steps"] / 60) if seconds else math.nan
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{metrics}: not the metrics of a training ({error}); train again") from None
 
 
 def read_run(path: Path) -> Run:
     """Raises UserError where the run isn't finished with the options that it has."""
     try:
         result = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no result.json; finish the run with p3_dann.train") from None
+    except (FileNotFoundError, ValueError):
+        raise UserError(f"{path}: no result.json, or a damaged one; finish the run with p3_dann.train") from None
     settings = read_settings(path / "options.json")
     if result["settings"] != settings:
         raise UserError(f"{path}: result.json is from before its options changed; finish the run with p3_dann.train")

@@ -27,9 +27,10 @@ from common.device import choose_device
 from common.digits import load_digits
 from common.files import atomic_write
 from common.optimisers import FitOptions
+from common.processes import is_main_process
 from common.rng import batch_at, step_seed
 from common.run_folder import read_settings
-from common.training import Loss, TrainStep, check_batch_size, fingerprint, fit, is_main_process, training_parser
+from common.training import Loss, TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p3_dann import augment
 from p3_dann.evaluate import accuracy, agreement
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
@@ -106,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, train, objective, config, options = parse_options(parser, argv, *classes)
     if len(config.widths) > MOST_LEVELS:
         raise UserError(f"--widths {config.widths}: give at most {MOST_LEVELS}, each half as fine as the one before")
+    if config.domain_statistics and train.mode != "dann":
+        raise UserError(f"--domain-statistics: --mode {train.mode} has one domain; give --no-domain-statistics")
     device = choose_device(arguments.device)
 
     torch.manual_seed(options.seed)

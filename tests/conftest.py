@@ -35,6 +35,12 @@ def reproducible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore, and hand on
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw no curves, which would take longer than their few steps."""
+    monkeypatch.setattr("common.training.draw_progress", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with course/ and data/, or a skip."""

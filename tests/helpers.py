@@ -1,12 +1,17 @@
 """What several test modules share."""
 
+import os
+import socket
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from common.files import REPOSITORY
+from common.processes import MEETING, NUMBERS
 from p1_cond_ddpm.unet import UNetConfig
 from p2_ddim.unet import FaceUNetConfig
 
@@ -47,3 +52,17 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> N
     assert result.returncode == 2, result.stderr
     assert last.startswith("error: ") and "Traceback" not in result.stderr
     assert all(word in last for word in words), last
+
+
+def start_two(*arguments: object) -> list[subprocess.Popen]:
+    """This interpreter with these arguments, as the two processes of one job; without torchrun, which ends both."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in ("0", "1"):
+        place = dict(zip((*NUMBERS, *MEETING), (rank, "2", rank, "localhost", str(port))))
+        environment = {**os.environ, **place, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, *map(str, arguments)]
+        processes.append(subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True))
+    return processes

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def bare(tmp_path):
     (tmp_path / "bin").mkdir()
     cache = tmp_path / "cache" / "dlcv-hw2"
 
-    def run(root, *, pip, tools="bash cat mkdir rm touch dirname", errexit=True, **environment):
+    def run(root, *, pip, tools="bash cat mkdir rm touch dirname readlink", errexit=True, code="", **environment):
         shutil.rmtree(tmp_path / "bin")
         (tmp_path / "bin").mkdir()
         for tool in tools.split():
@@ -78,7 +79,7 @@ def bare(tmp_path):
         python.chmod(0o755)
         (tmp_path / "bin" / "chmod").symlink_to(shutil.which("chmod"))
         mode = "set -euo pipefail; . ./environment.sh; use_environment graded; echo made"
-        code = mode if errexit else ". ./environment.sh && use_environment graded && echo made"
+        code = code or (mode if errexit else ". ./environment.sh && use_environment graded && echo made")
         env = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(cache.parent), **environment}
         env = {name: value for name, value in env.items() if value}
         return subprocess.run(["bash", "-c", code], cwd=root, env=env, capture_output=True, text=True)
@@ -99,7 +100,9 @@ def test_a_failed_install_is_no_environment_and_is_made_anew(clone, bare, errexi
     assert again.returncode == 0 and "made" in again.stdout and len(list(cache.rglob("complete"))) == 1
 
 
-@pytest.mark.parametrize("tools", ["bash cat mkdir rm touch dirname", "bash cat mkdir rm touch dirname sha256sum"])
+@pytest.mark.parametrize(
+    "tools", ["bash cat mkdir rm touch dirname readlink", "bash cat mkdir rm touch dirname readlink sha256sum"]
+)
 def test_nothing_but_bash_and_python_is_needed_and_no_others_environment_is_touched(clone, bare, tools):
     run, cache = bare
     (cache / "another").mkdir(parents=True)
@@ -107,6 +110,61 @@ def test_nothing_but_bash_and_python_is_needed_and_no_others_environment_is_touc
     result = run(clone, pip="works", tools=tools)
     assert result.returncode == 0, result.stderr
     assert (cache / "another" / "complete").exists() and len(list(cache.rglob("complete"))) == 2
+
+
+def test_the_callers_open_file_stays_and_a_link_to_the_file_may_be_sourced(clone, bare):
+    run, _ = bare
+    (clone.parent / "link").symlink_to(clone / "environment.sh")
+    code = 'exec 9>"$OUT"; . ../link; use_environment graded && echo mine >&9'
+    result = run(clone, pip="works", code=code, OUT=str(clone / "out"))
+    assert result.returncode == 0 and (clone / "out").read_text() == "mine\n", result.stderr
+
+
+def test_a_cache_that_cannot_be_written_serves_what_is_complete(clone, bare):
+    run, cache = bare
+    assert run(clone, pip="works").returncode == 0
+    (lock,) = cache.glob("*.lock")
+    lock.unlink()
+    lock.mkdir()
+    assert run(clone, pip="works").returncode == 0
+    (complete,) = cache.rglob("complete")
+    complete.unlink()
+    refused = run(clone, pip="works")
+    assert refused.returncode == 2 and "can't be written to; set XDG_CACHE_HOME" in refused.stderr
+
+
+@pytest.fixture
+def wheels(clone):
+    """A folder with the package `tiny`, which the clone requires."""
+    folder = clone.parent / "wheels"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    (clone / "requirements.txt").write_text("tiny==1.0\n")
+    return folder
+
+
+def test_of_pips_settings_only_those_of_the_source_count(clone, wheels):
+    elsewhere = clone.parent / "elsewhere"
+    with zipfile.ZipFile(wheels / "tiny-1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(elsewhere)  # where an install would find it, too
+    source = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    target = {"PIP_TARGET": str(elsewhere), "PIP_PREFIX": "", "PIP_USER": "1", "PIP_REQUIRE_VIRTUALENV": "1"}
+    made = python_of(clone, **source, **target, PYTHONPATH=str(elsewhere), PYTHONHOME=str(elsewhere))
+    assert made.returncode == 0, made.stderr
+    python = Path(made.stdout.strip())
+    assert subprocess.run([python, "-I", "-c", "import tiny"]).returncode == 0
+
+
+def test_an_environment_that_lacks_packages_is_not_complete(clone, wheels):
+    config = clone.parent / "pip.conf"
+    config.write_text(f"[install]\ntarget = {clone.parent / 'elsewhere'}\n")
+    failed = python_of(clone, PIP_CONFIG_FILE=str(config), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
+    assert failed.returncode == 2 and "tiny is not there" in failed.stderr and "pip config list" in failed.stderr
+    assert not list((clone.parent / "cache").rglob("complete"))
 
 
 def test_without_a_home_one_line_says_what_to_set(clone, bare):

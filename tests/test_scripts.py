@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from common.files import REPOSITORY
+from tests.helpers import assert_one_line_error
 
 PARTS = (
     "common",
@@ -59,7 +60,7 @@ def assert_predicted(result, csv):
     assert [row.split(",")[0] for row in csv.splitlines()] == ["image_name", "0.png", "1.png", "2.png"]
 
 
-@pytest.mark.parametrize("name", ["smb-share:server=x,share=y", "a b", "$HOME", "-n"])
+@pytest.mark.parametrize("name", ["smb-share:server=x,share=y", "a b", "$HOME", "-n", "new\nline\n"])
 def test_the_repository_may_lie_anywhere(predict, tmp_path, name):
     place = tmp_path / name
     place.mkdir()
@@ -107,6 +108,11 @@ def test_predictions_go_through_to_an_open_stream(predict, tmp_path, target):
     assert (tmp_path / "stdout").is_symlink()
 
 
+def test_predictions_for_a_closed_stream_are_an_error(predict):
+    result, _ = predict('bash "$SCRIPT" "$IMAGES" /dev/stdout >&-')
+    assert result.returncode == 2 and result.stderr.splitlines()[-1].startswith("error: /dev/stdout: ")
+
+
 def test_an_empty_path_is_refused(predict):
     result, csv = predict('bash "$SCRIPT" "$IMAGES" ""')
     assert result.returncode == 2 and "an empty path" in result.stderr and not csv
@@ -149,3 +155,21 @@ def test_noises_that_are_not_finite_in_float32_are_refused(script, tmp_path):
     torch.save(torch.full((1, 3, 32, 32), 1e300, dtype=torch.float64), tmp_path / "noise" / "00.pt")
     result = script("hw2_2.sh", "noise", "out", REPOSITORY / "checkpoints" / "p2_celeba32.pt")
     assert result.returncode == 2 and "00.pt: holds values that are not finite in float32" in result.stderr
+
+
+def test_the_data_set_replaces_an_empty_folder_alone(script, tmp_path):
+    shutil.copy(REPOSITORY / "get_dataset.sh", tmp_path)
+    (tmp_path / "bin" / "python3").unlink()
+    (tmp_path / "bin" / "python3").write_text("#!/bin/sh\nexit 3\n")  # no download
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    data = tmp_path / "hw2_data"
+    run = lambda: script(tmp_path / "get_dataset.sh", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    data.mkdir()
+    assert run().returncode == 3 and not data.exists()
+    data.symlink_to("nowhere")
+    assert_one_line_error(run(), "hw2_data is in the way")
+    data.unlink()
+    (data / "face").mkdir(parents=True)
+    assert_one_line_error(run(), "hw2_data is in the way")
+    (data / "digits").mkdir()
+    assert run().returncode == 0

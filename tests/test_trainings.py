@@ -11,7 +11,7 @@ import torch
 
 from common.checkpoint import load_weights
 from common.files import REPOSITORY
-from tests.helpers import TINY_DENOISER
+from tests.helpers import TINY_DENOISER, start_two
 
 SMALL = {
     "p1_cond_ddpm.train": [*TINY_DENOISER, "--num-timesteps", "20"],
@@ -59,6 +59,20 @@ def test_a_signal_to_one_of_two_processes_saves_and_ends_both(tmp_path, digit_fo
     assert errors.count("saved after step") == 1, errors
     step = torch.load(run / "state.pt", weights_only=True)["step"]
     assert f"saved after step {step} of 100000" in errors
+
+
+def test_a_killed_process_ends_the_other_with_one_line(tmp_path, digit_folder):
+    run = tmp_path / "run"
+    options = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "100000", "--batch-size", "4"]
+    first, other = start_two("-m", "p1_cond_ddpm.train", *options, *SMALL["p1_cond_ddpm.train"], "--log-every", "1")
+    try:
+        wait_for(lambda: (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text())
+        other.kill()
+        errors = end_of(first)
+    finally:
+        other.kill()
+    assert first.returncode == 2 and "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].startswith("error: another process of this job has ended or hangs")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

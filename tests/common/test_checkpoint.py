@@ -1,3 +1,4 @@
+import os
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -84,6 +85,47 @@ def test_what_is_no_weight_file_is_named_and_safe_loading_stays_on(tmp_path, con
     with pytest.raises(UserError, match=words) as refused:
         load_tensors(path)
     assert "weights_only" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_flipped_bit_is_seen(tmp_path):
+    path = tmp_path / "UNet.pt"
+    torch.save({"a": torch.ones(1000)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(9).numpy().tobytes()) + 20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="UNet.pt: damaged"):
+        load_tensors(path)
+
+
+def test_a_pipe_is_no_file_to_load(tmp_path):
+    os.mkfifo(tmp_path / "UNet.pt")
+    with pytest.raises(UserError, match="UNet.pt: not a regular file"):
+        load_tensors(tmp_path / "UNet.pt")
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    if not hasattr(torch.serialization, "set_crc32_options"):
+        pytest.skip("this torch always writes them")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(torch.arange(3.0), tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(load_tensors(tmp_path / "a.pt"), torch.arange(3.0))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta", "quantised", "list"])
+def test_weights_that_are_no_plain_tensors_are_refused(tmp_path, kind):
+    weight = torch.ones(2, 3)
+    other = {
+        "sparse": weight.to_sparse,
+        "meta": lambda: weight.to("meta"),
+        "quantised": lambda: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        "list": weight.tolist,
+    }
+    torch.save({"config": {}, "metadata": {}, "state_dict": {"linear.weight": other[kind]()}}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="linear.weight is no tensor of real numbers|holds a Python object"):
+        load_weights(tmp_path / "a.pt")
 
 
 def test_safetensors_are_read_where_the_package_is(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 import errno
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from common.cli import UserError, command
 from common.device import autocast, choose_device, has_bf16
+from common.processes import MEETING, NUMBERS
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,8 @@ from common.device import autocast, choose_device, has_bf16
         ),
         (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), "error: out of memory; "),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "error: out of memory; "),
+        (RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:589] Read error"), "error: another process of"),
+        (RuntimeError("Application timeout caused pair closure"), "error: another process of this job has ended or "),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, message, capsys):
@@ -46,6 +50,20 @@ def test_devices_are_named_as_torch_does():
     assert choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="--device nonsense: .*use auto"):
         choose_device("nonsense")
+
+
+def test_cuda_is_the_gpu_of_this_process_and_in_float32_is_exact(monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: SimpleNamespace(device=torch.device(device)))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert choose_device("auto") == torch.device("cuda:0") and not torch.backends.cudnn.allow_tf32
+    for name, value in zip((*NUMBERS, *MEETING), ("5", "8", "1", "localhost", "29500")):
+        monkeypatch.setenv(name, value)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:1")
+    assert choose_device("cuda:3") == torch.device("cuda:3") and choose_device("cpu") == torch.device("cpu")
+    assert current == [torch.device(f"cuda:{n}") for n in (0, 1, 1, 3)]
 
 
 def test_bf16_is_used_where_the_device_has_it():

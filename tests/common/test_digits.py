@@ -63,16 +63,21 @@ def test_training_digits_in_four_forms(tmp_path, digit_folder):
     "content",
     [
         {"labels": np.arange(2)},
-        {"labels": np.eye(3, 10)},
-        {"labels": np.array([1, 2, 11])},
-        {"labels": np.array(["one", "two", "three"])},
-        {"labels": np.array([1, 2, None])},
+        {"labels": np.eye(5, 10)},
+        {"labels": np.array([1, 2, 11, 0, 0])},
+        {"labels": np.array(["one"] * 5)},
+        {"labels": np.array([1, 2, None, 3, 4])},
+        {"labels": np.array([1, 2, 10, 3, 4])},
+        {"labels": np.array([0, 1, 2, 0.5, 3])},
+        {"labels": np.array([0, 1, 2, np.nan, 3])},
         {"split": np.array(["train"])},
+        {"split": np.arange(5) > 2},
+        {"split": np.arange(5)},
     ],
-    ids=["few", "one-hot", "no digit", "words", "objects", "split"],
+    ids=["few", "one-hot", "no digit", "words", "objects", "1 to 10", "half", "nan", "split", "bools", "numbers"],
 )
 def test_labels_that_do_not_fit_their_images_are_a_users_error(tmp_path, content):
-    np.savez(tmp_path / "bad.npz", images=np.zeros((3, 28, 28), dtype=np.uint8), **content)
+    np.savez(tmp_path / "bad.npz", images=np.zeros((5, 28, 28), dtype=np.uint8), **content)
     with pytest.raises(UserError, match="one digit per image"):
         load_training_digits(tmp_path / "bad.npz")
 
@@ -82,3 +87,11 @@ def test_a_folder_among_pictures_is_left_out_and_named(digit_folder, capsys):
     (pictures / "sub").mkdir()
     assert len(load_training_digits(pictures)) == 40
     assert "left out as no pictures: 'sub'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", [np.array([b"train", b"val", b"train"]), np.array(["Train", "val", "TRAIN"])])
+@pytest.mark.parametrize("labels", [[0.0, 1.0, 10.0], ["0", "1", "10"]])
+def test_a_split_and_labels_of_any_type_are_read(tmp_path, split, labels):
+    np.savez(tmp_path / "set.npz", images=np.zeros((3, 28, 28, 3), np.uint8), labels=np.array(labels), split=split)
+    digits = load_training_digits(tmp_path / "set.npz")
+    assert len(digits.images) == 2 and digits.labels.tolist() == [0, NULL_LABEL]

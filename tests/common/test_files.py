@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import atomic_write
+from common.files import atomic_write, make_folder
 
 
 def test_an_error_leaves_nothing_and_keeps_the_old_file(tmp_path):
@@ -74,3 +74,9 @@ def test_a_name_of_any_legal_length(tmp_path):
     with atomic_write(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+def test_a_link_to_nowhere_becomes_a_folder(tmp_path):
+    (tmp_path / "out").symlink_to("far/away")
+    make_folder(tmp_path / "out")
+    assert (tmp_path / "far" / "away").is_dir() and (tmp_path / "out").is_symlink()

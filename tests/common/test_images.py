@@ -148,6 +148,20 @@ def test_float_pictures_are_not_black(tmp_path, scale):
         read_rgb(tmp_path / "b.tif")
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+@pytest.mark.parametrize("scale", [1, 257])
+def test_wide_pictures_are_read_by_their_range(tmp_path, dtype, scale):
+    Image.fromarray(GREY.astype(dtype) * dtype(scale)).save(tmp_path / "a.tif")
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.tif"))[..., 0], GREY)
+
+
+@pytest.mark.parametrize("offset", [-1, 65_500])
+def test_wide_pictures_of_another_range_are_refused(tmp_path, offset):
+    Image.fromarray(GREY.astype(np.int32) + offset).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="whole numbers from"):
+        read_rgb(tmp_path / "a.tif")
+
+
 RGB = np.random.RandomState(1).randint(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 ONE_CHANNEL = RGB[..., 0]
 
@@ -182,6 +196,9 @@ def test_arrays_in_the_wild_are_read(array, expected):
         RGB[:, :3],
         RGB.reshape(5, -1),
         RGB[..., :2],
+        RGB[0].transpose(2, 0, 1),
+        RGB[0],
+        np.zeros((16, 16), np.uint8),
         RGB[0, 0, 0],
     ],
 )
@@ -209,6 +226,16 @@ def test_pictures_one_folder_below_are_taken_and_said(tmp_path, capsys):
         picture_files(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         picture_files(tmp_path / "none")
+
+
+def test_links_to_folders_are_searched_and_loops_end(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.png").write_bytes(b"")
+    (tmp_path / "far" / "loop").symlink_to(tmp_path / "images")
+    for name in ("link", "again"):
+        (tmp_path / "images" / name).symlink_to(tmp_path / "far")
+    assert picture_files(tmp_path / "images") == [tmp_path / "images" / "again" / "a.png"]
 
 
 def test_a_damaged_exif_block_costs_no_picture(tmp_path):

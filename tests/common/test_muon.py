@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.muon import Muon, orthogonalised
+from common import muon
+from common.muon import COEFFICIENTS, Muon, orthogonalised
 from common.optimisers import FitOptions, make_optimizers
 
 
@@ -16,6 +17,17 @@ def test_singular_values_become_one_and_directions_stay(rows, columns):
     along = (u.mT @ got @ vh.mT).diagonal(dim1=1, dim2=2)  # singular values in the basis of the exact decomposition
     assert along[:, :-3].min() > 0.6 and along.max() < 1.3
     assert (got - u @ along.diag_embed() @ vh).abs().max() < 0.05
+
+
+def test_every_singular_value_goes_five_times_through_the_quintic(monkeypatch):
+    monkeypatch.setattr(muon, "has_bf16", lambda device: False)
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(1, 12, 30, generator=generator)
+    u, s, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    s = s / s.norm()
+    for _ in range(5):
+        s = COEFFICIENTS[0] * s + COEFFICIENTS[1] * s**3 + COEFFICIENTS[2] * s**5
+    assert (orthogonalised(matrix) - u @ s.diag_embed() @ vh).abs().max() < 1e-4
 
 
 def test_a_step_moves_by_the_rate_along_the_orthogonalised_gradient():

@@ -1,4 +1,4 @@
-"""Several processes that train together."""
+"""Several processes that do one job."""
 
 import os
 import subprocess
@@ -8,25 +8,54 @@ import pytest
 import torch
 from torch import nn
 
+from common.cli import UserError
+from common.device import choose_device
 from common.files import REPOSITORY
 from common.optimisers import FitOptions
+from common.processes import TIMEOUT, Place, meet, share
 from common.training import fit
+
+
+@pytest.mark.parametrize(
+    "environment, words",
+    [
+        ({"RANK": "0"}, "has RANK but not WORLD_SIZE and LOCAL_RANK and MASTER_ADDR and MASTER_PORT.*unset RANK"),
+        ({"LOCAL_RANK": "1", "MASTER_PORT": "1"}, "has LOCAL_RANK and MASTER_PORT but not RANK"),
+        (
+            {"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "", "MASTER_PORT": ""},
+            "RANK=2 WORLD",
+        ),
+        ({"RANK": "-1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "", "MASTER_PORT": ""}, "RANK=-1"),
+    ],
+)
+def test_half_an_environment_of_torchrun_is_refused(monkeypatch, environment, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=words):
+        choose_device("cpu")
+
+
+@pytest.mark.parametrize("place", [Place(0, 2), Place(1, 2), Place(2, 3)])
+def test_a_share_is_whole_batches_of_one_process_alone(monkeypatch, place):
+    monkeypatch.setattr("common.processes.place", lambda: place)
+    for count in (0, 1, 6, 7, 20):
+        batches = [list(range(count))[start : start + 3] for start in range(0, count, 3)]
+        mine = share(range(count), 3)
+        assert [mine[start : start + 3] for start in range(0, len(mine), 3)] == batches[place.rank :: place.world]
+
+
+def test_processes_wait_for_each_other_for_minutes_not_for_ever(monkeypatch):
+    asked = []
+    monkeypatch.setattr("common.processes.place", lambda: Place(0, 2))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout: asked.append(timeout))
+    meet()
+    assert asked == [TIMEOUT]
+
 
 TWO_PROCESSES = """
 import sys, torch
 from pathlib import Path
 from torch import nn
-from common.diffusion import NoiseSchedule
-from common.images import to_unit_range
-from common.run_folder import read_settings
-from p1_cond_ddpm.loss import v_loss
-from p1_cond_ddpm.unet import UNet
-from p2_ddim.train import eps_loss
-from p2_ddim.unet import FaceUNet, FaceUNetConfig
-from p3_dann import train as p3_train
-from p3_dann.network import DigitNetwork, NetworkConfig
-from p3_dann.objective import ObjectiveOptions
-from tests.helpers import SMALL
 from common.training import FitOptions, fit
 
 def loss(module, step):

@@ -10,6 +10,18 @@ def test_step_seeds_differ_in_every_part():
     assert step_seed(1, 2) == step_seed(1, 2) and 0 <= step_seed(1, 2) < 2**63
 
 
+def test_the_seeds_and_orders_behind_the_released_numbers_stay():
+    assert (step_seed(0), step_seed(7, 3, 1)) == (7896617691693857887, 7327967498983432124)
+    assert [batch_at(7, 3, seed=5, step=step).tolist() for step in (0, 3)] == [[5, 0, 4], [6, 4, 1]]
+    assert per_sample_noise([3])(torch.empty(1, 4))[0].tolist() == pytest.approx(
+        [0.8033, 0.1748, 0.0890, -0.6137], abs=1e-4
+    )
+
+
+def test_noise_has_the_type_of_what_it_is_like():
+    assert per_sample_noise([3])(torch.empty(1, 4, dtype=torch.float64)).dtype == torch.float64
+
+
 def test_noise_of_a_sample_does_not_depend_on_its_batch():
     x = torch.empty(3, 2, 4, 4)
     together, alone = per_sample_noise([7, 8, 9]), per_sample_noise([8])

@@ -11,6 +11,8 @@ from common.run_folder import read_settings
 from common.training import fit
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
     fit(loss, network(), OPTIONS, tmp_path, settings={"train": {"target": "svhn"}})
@@ -60,12 +62,40 @@ def test_a_grown_run_goes_on_after_a_crash_before_its_next_state(tmp_path):
     assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), longer.state_dict().values()))
 
 
-def test_a_folder_that_starts_anew_forgets_the_state_before_the_cooldown(tmp_path):
-    fit(loss, network(), OPTIONS, tmp_path)
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_without_its_last_state_goes_on_before_the_cooldown(tmp_path):
+    whole, again = network(), network()
+    fit(loss, whole, OPTIONS, tmp_path)
     (tmp_path / "state.pt").unlink()
+    with pytest.raises(UserError, match="--seed 0 there, --seed 1 here"):
+        fit(loss, network(), replace(OPTIONS, seed=1), tmp_path)
+    fit(loss, again, OPTIONS, tmp_path)
+    assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), again.state_dict().values()))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "weights.pt"])
+def test_a_run_that_lost_its_states_is_not_replaced(tmp_path, left):
+    fit(loss, network(), replace(OPTIONS, save_every=2), tmp_path)
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    for path in tmp_path.iterdir():
+        if path.name not in (left, "options.json"):
+            path.unlink()
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="state.pt is lost.*remove the folder to start over"):
+        fit(loss, network(), OPTIONS, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_killed_before_its_first_state_starts_over(tmp_path):
     with pytest.raises(Interrupted):
-        fit(interrupted_at(0), network(), replace(OPTIONS, seed=1), tmp_path)
-    assert not (tmp_path / "before_cooldown.pt").exists()
+        fit(interrupted_at(2), network(), OPTIONS, tmp_path)
+    assert not (tmp_path / "state.pt").exists() and len(read_metrics(tmp_path)) == 1
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6]
 
 
 def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
@@ -92,8 +122,51 @@ def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
 def test_a_damaged_run_folder_is_one_line(tmp_path, name, content, words):
     fit(loss, network(), OPTIONS, tmp_path)
     (tmp_path / name).write_bytes(content) if isinstance(content, bytes) else torch.save(content, tmp_path / name)
+    before = contents(tmp_path)
     with pytest.raises(UserError, match=words):
         fit(loss, network(), OPTIONS, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def first_memory(state):
+    return state["AdamW"]["state"][0]
+
+
+ODD = {
+    "negative": (lambda state: state.update(step=-2), "not the state of a training of 6 steps"),
+    "beyond the end": (lambda state: state.update(step=7), "not the state of a training of 6 steps"),
+    "no memory": (lambda state: state["AdamW"]["state"].clear(), "memory is lost"),
+    "part of the memory": (lambda state: first_memory(state).pop("exp_avg"), "memory is lost"),
+    "memory of another network": (
+        lambda state: first_memory(state).update(exp_avg=torch.zeros(3, 3)),
+        "memory is of another network",
+    ),
+    "no optimiser": (lambda state: state.update(AdamW=5), "another version or network"),
+    "sums of numbers": (lambda state: state.update(sums={"loss": 1.0}), "another version or network"),
+    "sums of vectors": (lambda state: state.update(sums={"loss": torch.zeros(2)}), "another version or network"),
+    "sums without names": (lambda state: state.update(sums={1: torch.zeros(())}), "another version or network"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_state_is_one_line_and_costs_nothing(tmp_path, kind):
+    fit(loss, network(), OPTIONS, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    change, words = ODD[kind]
+    change(state)
+    torch.save(state, tmp_path / "state.pt")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=words):
+        fit(loss, network(), OPTIONS, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_metrics_of_any_bytes_do_not_stop_a_run(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(interrupted_at(4), network(), OPTIONS, tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(b"caf\xe9\n")
+    fit(loss, network(), OPTIONS, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes().startswith(b"caf\xe9\n")
 
 
 def test_lost_metrics_do_not_stop_a_run(tmp_path):

@@ -13,7 +13,7 @@ from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
 from common.training import fit, training_parser
-from p1_cond_ddpm.loss import v_loss
+from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet
 from p2_ddim.train import eps_loss
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
@@ -22,6 +22,8 @@ from p3_dann.network import DigitNetwork, NetworkConfig
 from p3_dann.objective import ObjectiveOptions
 from tests.helpers import SMALL
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.mark.parametrize("stop, optimizer", [(1, "muon"), (4, "muon"), (5, "adamw")])
@@ -105,6 +107,21 @@ def test_presets_may_have_blank_lines_comments_and_any_line_ending(tmp_path):
     (tmp_path / "preset.txt").write_bytes(b"# mine\r\n--data=d\r\n\r\n  --run-dir=r \r\n\n")
     arguments = training_parser(None, data="").parse_args([f"@{tmp_path / 'preset.txt'}"])
     assert (str(arguments.data), str(arguments.run_dir)) == ("d", "r")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_presets_may_be_written_by_any_editor(tmp_path, encoding):
+    preset = tmp_path / "preset.txt"
+    preset.write_bytes("--data=d\n# für mich\n--run-dir=é\n".encode(encoding))
+    arguments = training_parser(None, data="").parse_args([f"@{preset}"])
+    name = os.fsdecode("é".encode("latin-1" if encoding == "latin-1" else "utf-8"))
+    assert str(arguments.data) == "d" and str(arguments.run_dir) == name
+
+
+def test_a_missing_preset_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        training_parser(None, data="").parse_args([f"@{tmp_path / 'none.txt'}"])
+    assert "none.txt" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_no_step_waits_for_the_device(tmp_path, monkeypatch):

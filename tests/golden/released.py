@@ -1,12 +1,15 @@
 """What the released networks answer. After a release, python3 -m tests.golden.released writes released.npz anew."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.checkpoint import CHECKPOINTS
+from common.digits import NULL_LABEL
 from common.images import to_unit_range
-from p1_cond_ddpm import judge
+from p1_cond_ddpm import judge, strokes
 from p1_cond_ddpm.sampling import SampleOptions, digits_by_number, load_denoiser, sample_digits
 from p2_ddim.sampling import sample_faces, to_pictures
 from p2_ddim.unet import load_face_unet
@@ -36,26 +39,44 @@ def drawn_digits(foreground: tuple[int, int, int], background: tuple[int, int, i
     return images
 
 
-@torch.inference_mode()
-def answers() -> dict[str, np.ndarray]:
-    """Every released network's output on a seeded input, and the first images of both samplers."""
-    random = np.random.RandomState(0)
-    digits, faces = (torch.from_numpy(random.standard_normal((2, 3, n, n)).astype(np.float32)) for n in (28, 32))
-    t, labels = torch.tensor([100, 900]), torch.tensor([3, 10])
-    found = {name: load_denoiser(CHECKPOINTS / f"{name}.pt")(digits, t, labels) for name in ("p1_mnistm", "p1_mnist")}
-    face_unet = load_face_unet(CHECKPOINTS / "p2_celeba32.pt")
-    found["p2_celeba32"] = face_unet(faces, t)
-    svhn, usps = drawn_digits((230, 225, 240), (60, 70, 120)), drawn_digits((255, 255, 255), (0, 0, 0))
-    found["p3_svhn"] = load_classifier("svhn")(prepare(svhn)).logits
-    found["p3_usps"] = load_classifier("usps")(prepare(usps)).logits
-    found["judge"] = judge.load(judge.OWN)(to_unit_range(svhn))
+def random_input(size: int) -> Tensor:
+    """(2, 3, size, size) float32, the same on every machine."""
+    return torch.from_numpy(np.random.RandomState(0).standard_normal((2, 3, size, size)).astype(np.float32))
+
+
+def noise_prediction(name: str) -> Tensor:
+    """Problem 1's network on a labelled and an unlabelled image."""
+    model = load_denoiser(CHECKPOINTS / f"{name}.pt")
+    return model(random_input(28), torch.tensor([100, 900]), torch.tensor([3, NULL_LABEL]))
+
+
+def first_digits() -> Tensor:
+    """hw2_1.sh's first ten images, in float32."""
     first = digits_by_number(100, seed=0)[:10]
     options = SampleOptions(precision="float32")
     model = load_denoiser(images=first, guided=True)
-    found["hw2_1"] = sample_digits(model, [one.label for one in first], [one.seed for one in first], options)
-    found["hw2_2"] = to_pictures(sample_faces(face_unet, faces, use_clipped_model_output=False))
-    return {name: value.numpy() for name, value in found.items()}
+    return sample_digits(model, [one.label for one in first], [one.seed for one in first], options)
+
+
+def first_faces() -> Tensor:
+    """hw2_2.sh's pictures."""
+    return to_pictures(sample_faces(load_face_unet(FACES), random_input(32), use_clipped_model_output=False))
+
+
+FACES = CHECKPOINTS / "p2_celeba32.pt"
+ON_BLUE, ON_BLACK = drawn_digits((230, 225, 240), (60, 70, 120)), drawn_digits((255, 255, 255), (0, 0, 0))
+NETWORKS: dict[str, Callable[[], Tensor]] = {
+    "p1_mnistm": lambda: noise_prediction("p1_mnistm"),
+    "p1_mnist": lambda: noise_prediction("p1_mnist"),
+    "p2_celeba32": lambda: load_face_unet(FACES)(random_input(32), torch.tensor([100, 900])),
+    "p3_svhn": lambda: load_classifier("svhn")(prepare(ON_BLUE)).logits,
+    "p3_usps": lambda: load_classifier("usps")(prepare(ON_BLACK)).logits,
+    "judge": lambda: judge.load(judge.OWN)(to_unit_range(ON_BLUE)),
+    "strokes": lambda: strokes.load_stroke_net()(to_unit_range(ON_BLUE)),
+}
+IMAGES: dict[str, Callable[[], Tensor]] = {"hw2_1": first_digits, "hw2_2": first_faces}
 
 
 if __name__ == "__main__":
-    np.savez_compressed(PATH, **answers())
+    with torch.inference_mode():
+        np.savez_compressed(PATH, **{name: answer().numpy() for name, answer in {**NETWORKS, **IMAGES}.items()})

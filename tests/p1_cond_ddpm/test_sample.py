@@ -80,7 +80,8 @@ def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, dig
             "4",
         ]
         assert train.main([*command, *small, "--save-every", every]) == 0
-    assert Image.open(tmp_path / "1" / "preview.png").size == (242, 242)
+    assert sorted(path.name for path in (tmp_path / "1").glob("pre*")) == ["preview_0000001.png", "preview_0000002.png"]
+    assert Image.open(tmp_path / "1" / "preview_0000001.png").size == (242, 242)
     first, second = (load_weights(tmp_path / every / "weights.pt") for every in ("1", "2"))
     assert all(torch.equal(value, second.state_dict[name]) for name, value in first.state_dict.items())
     assert first.config["schedule"] == "linear" and first.config["num_timesteps"] == 20
@@ -112,7 +113,7 @@ def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
     assert np.abs(again - whole["00005.png"]).max() <= 1
     assert sample.main([*command, "--count", "5", "--seed", "1"]) == 2
     assert "other weights or options" in capsys.readouterr().err
-    (tmp_path / "out" / ".sampling.json").write_text("{")
+    (tmp_path / "out" / ".sampling.json").write_bytes(b"{\xe9")
     assert sample.main([*command, "--count", "5"]) == 2
     assert "other weights or options" in capsys.readouterr().err
     assert sample.main([str(tmp_path / "new"), "--weights", str(weights), "--count", "5", "--labels", "x"]) == 2

@@ -28,10 +28,9 @@ def model():
 def inputs(tmp_path, model):
     save_weights(tmp_path / "thin.pt", model, THIN)
     (tmp_path / "noise").mkdir()
-    for name in ("00", "my noise", "x.y"):
+    for name in ("00.PT", "my noise.pt", "x.y.pt"):
         torch.save(
-            torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(len(name))),
-            tmp_path / "noise" / f"{name}.pt",
+            torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(len(name))), tmp_path / "noise" / name
         )
     return tmp_path
 
@@ -140,6 +139,7 @@ BAD_NOISES = {
     "two images": torch.zeros(2, 3, 32, 32),
     "grey": torch.zeros(1, 1, 32, 32),
     "empty": torch.zeros(1, 3, 0, 32),
+    "no content": torch.zeros(1, 3, 32, 32, device="meta"),
     "not finite": torch.full((1, 3, 32, 32), float("nan")),
 }
 
@@ -152,11 +152,14 @@ def test_a_bad_noise_is_named(tmp_path, content):
 
 
 def test_bad_input_is_one_line_and_writes_nothing(script, inputs):
-    assert_one_line_error(script("hw2_2.sh", "nowhere", "out", "thin.pt"), "nowhere: no noise files")
+    assert_one_line_error(script("hw2_2.sh", "nowhere", "out", "thin.pt"), "nowhere: no such folder")
     assert_one_line_error(script("hw2_2.sh", "noise", "out", "nothing.pt"), "nothing.pt: no such file")
     (inputs / "noise" / "01.pt").write_bytes(b"half")
     assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: damaged, or not a PyTorch file")
     assert not (inputs / "other").exists()
+    shutil.copy(inputs / "noise" / "00.PT", inputs / "noise" / "00.pt")
+    (inputs / "noise" / "01.pt").unlink()
+    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "noise: noises whose names differ in")
 
 
 def test_evaluate_prints_the_mean_square(tmp_path, capsys):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.diffusion import NoiseSchedule
 from common.layers import doubled
@@ -52,6 +53,7 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
 
 def test_trained_weights_are_a_face_network_that_samples(faces):
     assert train.main(["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
+    assert Image.open(faces / "run" / "preview_0000002.png").size == (138, 138)
     model = load_face_unet(faces / "run" / "weights.pt")
     assert model.config.widths == (32, 64) and model.config.attention_levels == (1,)
     assert torch.equal(model.time[0].inv_freq, train.FaceUNet(model.config).time[0].inv_freq)  # not rounded to float16

@@ -75,6 +75,10 @@ def test_other_files_are_a_users_error(tmp_path, fault):
         load_face_unet(tmp_path / "UNet.pt")
 
 
+def parameters(state):
+    return [value for key, value in state.items() if key != "time.0.inv_freq"]
+
+
 WRAPPERS = {
     "DataParallel": lambda s: {f"module.{key}": value for key, value in s.items()},
     "torch.compile": lambda s: {f"_orig_mod.{key}": value for key, value in s.items()},
@@ -90,6 +94,18 @@ WRAPPERS = {
     "no ema": lambda s: {"model_no_ema": {k: v + 1 for k, v in s.items()}, "shadow": s},
     "moments": lambda s: {"optimizer": {"m": {k: v + 1 for k, v in s.items()}}, "model": s},
     "ema": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "torch_ema": lambda s: {
+        "net": {k: v + (k != "time.0.inv_freq") for k, v in s.items()},
+        "ema": {"shadow_params": parameters(s), "collected_params": [v + 1 for v in parameters(s)]},
+    },
+    "LitEma": lambda s: {
+        "state_dict": {
+            **{f"model.{k}": v + (k != "time.0.inv_freq") for k, v in s.items()},
+            "model_ema.decay": torch.tensor(0.9),
+            **{f"model_ema.{k.replace('.', '')}": v for k, v in s.items() if k != "time.0.inv_freq"},
+        }
+    },
+    "ema of another network": lambda s: {"net": s, "ema": {"shadow_params": parameters(s)[1:]}},
     "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
 }
 
@@ -108,6 +124,25 @@ def test_nothing_is_said_of_a_plain_file_in_any_order(tmp_path, capsys, order):
     torch.save(order(FaceUNet(THIN).state_dict()), tmp_path / "UNet.pt")
     load_face_unet(tmp_path / "UNet.pt")
     assert capsys.readouterr().err == ""
+
+
+NO_WEIGHTS = {
+    "sparse": lambda w: w.to_sparse(),
+    "quantised": lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
+    "int8": lambda w: w.to(torch.int8),
+    "meta": lambda w: w.to("meta"),
+    "complex": lambda w: w + 0j,
+    "too large": lambda w: w.double() + 1e300,
+}
+
+
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_weights_that_are_no_plain_numbers_are_named(tmp_path, kind):
+    state = FaceUNet(THIN).state_dict()
+    state["out.2.weight"] = NO_WEIGHTS[kind](state["out.2.weight"])
+    torch.save(state, tmp_path / "UNet.pt")
+    with pytest.raises(UserError, match="out.2.weight|holds a Python object"):
+        load_face_unet(tmp_path / "UNet.pt")
 
 
 def test_a_nan_in_the_weights_is_named(tmp_path):

@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 import torch
 
 from p3_dann import augment
@@ -69,9 +71,13 @@ def test_a_strong_view_changes_more_than_a_weak_one():
     assert augment.weak(torch.ones(64, 3, 28, 28)).min() > 0.999  # neither polarity, colour nor noise
 
 
-def test_views_compute_in_float32_under_autocast():
+@pytest.mark.parametrize("view", [augment.weak, augment.strong])
+def test_views_compute_in_float32_under_autocast(view):
+    torch.manual_seed(0)
+    plain = view(batch())
+    torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert augment.weak(batch()).dtype == augment.strong(batch()).dtype == torch.float32
+        assert torch.equal(view(batch()), plain)
 
 
 def test_rotation_zoom_and_shear_stay_within_their_bounds():
@@ -101,3 +107,38 @@ def test_a_quarter_of_the_images_turn_grey():
     mixed = augment.random_colour(batch(400), strength=0.2)
     grey = ((mixed - mixed.mean(dim=1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-5).float().mean()
     assert 0.17 < grey < 0.33
+
+
+VIEWS = {
+    "affine": lambda x: augment.random_affine(x, degrees=30, scale=0.2, shear=0.3, shift=2),
+    "inversion": augment.random_inversion,
+    "colour": lambda x: augment.random_colour(x, strength=0.2),
+    "noise": lambda x: augment.random_noise(x, largest=0.15),
+    "neighbours": lambda x: augment.random_neighbours(x, probability=0.5),
+    "weak": augment.weak,
+    "strong": augment.strong,
+}
+PINNED = {
+    "affine": [-16.25, -7.18, -84.2, -53.9],
+    "inversion": [10.74, 14.47, -39.01, -115.14],
+    "colour": [-77.86, 38.98, -118.91, -17.28],
+    "noise": [-54.94, 64.57, -80.95, -49.63],
+    "neighbours": [-60.54, 31.34, -75.94, -22.27],
+    "weak": [5.52, 25.02, -15.11, -10.2],
+    "strong": [45.39, 56.78, 7.53, -76.28],
+}
+
+
+def seeded():
+    """Images (16, 3, 20, 28), and what they are multiplied with."""
+    random = np.random.RandomState(0)
+    x = random.uniform(-1, 1, (16, 3, 20, 28)).astype(np.float32)
+    return torch.from_numpy(x), torch.from_numpy(random.uniform(-1, 1, (4, x.size)).astype(np.float32))
+
+
+@pytest.mark.parametrize("name, expected", PINNED.items())
+def test_a_view_is_the_one_that_the_released_networks_saw(name, expected):
+    """Every view of one seed by four numbers, on images wider than high."""
+    x, probes = seeded()
+    torch.manual_seed(1)
+    assert (probes @ VIEWS[name](x).flatten()).tolist() == pytest.approx(expected, abs=0.05)

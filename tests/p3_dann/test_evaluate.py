@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
+from common.digits import DigitSet
 from p3_dann import evaluate
 from p3_dann.network import Outputs
 
@@ -35,11 +36,17 @@ def test_agreement_compares_the_image_with_its_strong_view(monkeypatch):
     assert evaluate.agreement(Brightness(guess=False), images, batch_size=1) == 1.0
 
 
+def test_accuracy_of_a_network_is_the_share_it_gets_right():
+    images = torch.tensor([128, 255, 255], dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 28, 28)
+    digits = DigitSet(images, torch.tensor([0, 1, 0]))
+    assert evaluate.accuracy(Brightness(guess=False), digits) == pytest.approx(2 / 3)
+
+
 def test_accuracy_matches_names_not_rows(tmp_path, capsys):
     (tmp_path / "pred.csv").write_text("image_name,label\nb.png,2\na.png,1\nc.png,9\n")
-    (tmp_path / "truth.csv").write_text("image_name,label\na.png,1\nb.png,3\n")
+    (tmp_path / "truth.csv").write_text("image_name,label\na.png,1\nb.png,3\nc.png,9\n")
     arguments = ["--predictions", str(tmp_path / "pred.csv"), "--labels", str(tmp_path / "truth.csv")]
     assert evaluate.main(arguments) == 0
-    assert capsys.readouterr().out == "accuracy 0.5000 (1/2)\n"
+    assert capsys.readouterr().out == "accuracy 0.6667 (2/3)\n"
     pd.DataFrame({"image_name": ["d.png"], "label": [1]}).to_csv(tmp_path / "truth.csv", index=False)
-    assert evaluate.main(arguments) == 2
+    assert evaluate.main(arguments) == 2 and "1 images of" in capsys.readouterr().err

@@ -107,3 +107,11 @@ def test_other_data_is_another_group_and_short_runs_have_no_minutes(make_run, tm
         "| reference | 90.0 | 50.0 | 2.0 |",
         "| data two | 80.0 | 50.0 | – |",
     ]
+
+
+@pytest.mark.parametrize("name, words", [("metrics.jsonl", "not the metrics"), ("result.json", "a damaged one")])
+def test_a_damaged_run_is_one_line(make_run, tmp_path, capsys, name, words):
+    run = make_run("first", 0.9)
+    (tmp_path / "first" / name).write_bytes(b"caf\xe9\n")
+    assert table.main(["--ablation", run]) == 2
+    assert f"error: {tmp_path / 'first'}" in (said := capsys.readouterr().err) and words in said

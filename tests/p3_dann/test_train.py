@@ -52,6 +52,7 @@ def test_adaptation_never_sees_a_target_label(tmp_path, digit_folder):
         (["--dropout", "2"], "--dropout 2"),
         (["--learning-rate=-1"], "--learning-rate -1"),
         (["--target", "usps"], "val.csv"),
+        (["--mode", "source", "--domain-statistics"], "has one domain"),
     ],
 )
 def test_what_cannot_work_is_refused_before_training(tmp_path, digit_folder, capsys, option, words):

@@ -1,29 +1,11 @@
-"""v-prediction: the training loss, and guidance."""
+"""Classifier-free guidance."""
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from common.diffusion import Denoiser, NoiseSchedule, stratified_timesteps
-
-
-def v_loss(
-    model: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int
-) -> Tensor:
-    """Mean squared error of v = sqrt(abar) noise - sqrt(1 - abar) x_0 at random timesteps.
-
-    x_0 (B, C, H, W) in [-1, 1], labels (B,) int64; each label becomes null_label with probability label_dropout, which
-    trains the unconditional network too (Ho & Salimans 2022). Random numbers come from torch's global generator.
-
-    Source: Salimans & Ho 2022, section 4.
-    """
-    t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
-    noise = torch.randn_like(x_0)
-    dropped = torch.rand(len(x_0), device=x_0.device) < label_dropout
-    signal, sigma = schedule.signal_and_noise(t, x_0)
-    prediction = model(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(dropped, null_label))
-    return (prediction.float() - (signal * noise - sigma * x_0)).square().mean()
+from common.diffusion import Denoiser
 
 
 def guided(
