@@ -8,12 +8,12 @@ from pathlib import Path
 from common.files import REPOSITORY
 
 HKU = {  # every file's last module, behind all that this imports and no earlier file has
-    "model.py": "p1_cond_ddpm.loss",
+    "model.py": "p1_cond_ddpm.guidance",
     "unet.py": "p1_cond_ddpm.unet",
     "train_mnist.py": "p1_cond_ddpm.train",
 }
 STARTS = {
-    "model.py": "Noise schedules, samplers, and the training loss.",
+    "model.py": "Noise schedules, samplers, guidance.",
     "unet.py": "The network.",
     "train_mnist.py": """Train the network on MNIST, with a preview of all digits whenever the state is saved.
 
@@ -31,7 +31,7 @@ def source_of(module: str) -> Path:
 def needed(module: str, known: Container[str]) -> list[str]:
     """A module behind those of the repository that it imports, without those that are known."""
     found: list[str] = []
-    for node in ast.parse(source_of(module).read_text(encoding="utf-8")).body:
+    for node in ast.walk(ast.parse(source_of(module).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and source_of(node.module).is_file():
             found += [name for name in needed(node.module, known) if name not in found]
     return [name for name in [*found, module] if name not in known]
@@ -55,7 +55,7 @@ def bundled(modules: Sequence[str], start: str, place: Mapping[str, str]) -> str
         path = source_of(module)
         source = path.read_text(encoding="utf-8")
         tree, lines = ast.parse(source), source.splitlines()
-        for node in dropped(tree, last=module == modules[-1]):
+        for node in dropped(tree, place, last=module == modules[-1]):
             if isinstance(node, ast.ImportFrom):
                 home = place.get(node.module or "", node.module or "")
                 if home != place[module]:
@@ -68,10 +68,14 @@ def bundled(modules: Sequence[str], start: str, place: Mapping[str, str]) -> str
     return f'"""{start}"""\n\n' + "\n".join(imports) + "\n\n" + "\n\n\n".join(parts) + "\n"
 
 
-def dropped(tree: ast.Module, *, last: bool) -> Iterator[ast.stmt]:
+def dropped(tree: ast.Module, place: Container[str | None], *, last: bool) -> Iterator[ast.stmt]:
     """What of a module doesn't stay where it is: its docstring, its imports, what it does as a command."""
     for node in tree.body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         as_command = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
         if docstring or isinstance(node, (ast.Import, ast.ImportFrom)) or as_command and not last:
             yield node
+        else:  # in functions, imports of the repository's own
+            yield from (
+                inner for inner in ast.walk(node) if isinstance(inner, ast.ImportFrom) and inner.module in place
+            )

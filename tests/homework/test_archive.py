@@ -124,7 +124,7 @@ def test_the_three_files_of_hku_train_by_themselves(tmp_path):
     train = [sys.executable, "hku/train_mnist.py", "--data", "mnist.npz"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([*train, "--run-dir", "run", *options], cwd=tmp_path, env=environment, check=True)
-    assert {"preview.png", "weights.pt"} < {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"preview_0000001.png", "curves.png", "weights.pt"} < {path.name for path in (tmp_path / "run").iterdir()}
 
 
 def test_the_report_gets_the_name_that_the_course_asks_for(tmp_path, monkeypatch, capsys):
