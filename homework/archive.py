@@ -1,17 +1,21 @@
-"""The archives that NTU CVPDL 2025's HW3 asks for: generated images, code, and the submission around them.
+"""What homeworks ask to be handed in: archives of NTU CVPDL 2025's HW3, HKU's three files, a report's name.
 
 python3 -m homework.archive images FOLDER img_ID.zip            00001.png ... 10000.png, flat
 python3 -m homework.archive code code_ID.zip                    src/, readme.md, requirements.txt
-python3 -m homework.archive submission hw3_ID.zip FILE ...      the archives and the report, flat
+python3 -m homework.archive submission hw3_ID.zip FILE ...      the archives and the report, in the folder hw3_ID/
 python3 -m homework.archive check img_ID.zip                    says what is wrong with an archive of images
+python3 -m homework.archive hku FOLDER                          model.py, unet.py, train_mnist.py, alone enough
+python3 -m homework.archive report ID                           docs/report.pdf as hw2_ID.pdf, NTU DLCV 2023's name
 
 The same files give the same bytes. An archive of images is checked before it is written.
 """
 
 import argparse
 import io
+import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -19,6 +23,7 @@ from tqdm import tqdm
 
 from common.cli import UserError, command, some_path
 from common.files import REPOSITORY, atomic_write
+from homework.bundle import bundle
 
 COUNT, SIZE = 10_000, (28, 28)
 SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
@@ -67,10 +72,10 @@ def wrong_names(names: Sequence[str]) -> Iterator[str]:
         yield f"{len(names) - len(set(names))} names that occur twice"
 
 
-def wrong_image(archive: zipfile.ZipFile, name: str) -> str | None:
-    """What is wrong with a picture in an archive, or None."""
+def wrong_image(read: Callable[[], bytes]) -> str | None:
+    """What is wrong with a picture whose bytes `read` gives, or None."""
     try:
-        with Image.open(io.BytesIO(archive.read(name))) as image:
+        with Image.open(io.BytesIO(read())) as image:
             image.load()
             if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
                 found = f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}"
@@ -88,7 +93,7 @@ def problems(path: Path) -> list[str]:
             found = list(wrong_names(names))
             pictures = [name for name in names if name.rsplit("/")[-1] in known]
             bad = [
-                (name, wrong_image(archive, name))
+                (name, wrong_image(partial(archive.read, name)))
                 for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)
             ]
     except (OSError, zipfile.BadZipFile) as error:
@@ -129,8 +134,37 @@ def code_files() -> Iterator[tuple[str, bytes]]:
     yield "requirements.txt", (REPOSITORY / "requirements.txt").read_bytes()
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> int:
+def archive_submission(path: Path, files: Sequence[Path]) -> None:
+    """Zip files in a folder of the zip's own name. Raises UserError where an archive of images among them is wrong."""
+    if len({file.name for file in files}) < len(files):
+        raise UserError("submission: two files of one name; all go into one folder")
+    for file in files:
+        if file.name.startswith("img_"):
+            check(file)
+    write_archive(path, ((f"{path.stem}/{file.name}", file.read_bytes()) for file in files))
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_student(student: str) -> None:
+    """Raise UserError where an ID can't be part of a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9]+", student):
+        raise UserError(f"{student}: give a student ID of letters and digits, as in r12345678")
+
+
+def name_report(student: str) -> Path:
+    """Copy the report to hw2_ID.pdf at the top of the repository."""
+    check_student(student)
+    path = REPOSITORY / f"hw2_{student}.pdf"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes((REPOSITORY / "docs" / "report.pdf").read_bytes())
+    return path
+
+
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     images, code, submission, checking = (verbs.add_parser(verb) for verb in ("images", "code", "submission", "check"))
@@ -138,18 +172,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb in (images, code, submission, checking):
         verb.add_argument("archive", type=some_path)
     submission.add_argument("files", type=some_path, nargs="+")
-    arguments = parser.parse_args(argv)
+    verbs.add_parser("hku").add_argument("folder", type=some_path)
+    verbs.add_parser("report").add_argument("student", metavar="ID")
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = command_line().parse_args(argv)
     if arguments.verb == "images":
         archive_images(arguments.folder, arguments.archive)
     elif arguments.verb == "code":
         write_archive(arguments.archive, code_files())
     elif arguments.verb == "submission":
-        if len({file.name for file in arguments.files}) < len(arguments.files):
-            raise UserError("submission: two files of one name; the archive is flat")
-        for file in arguments.files:
-            if file.name.startswith("img_"):
-                check(file)
-        write_archive(arguments.archive, ((file.name, file.read_bytes()) for file in arguments.files))
+        archive_submission(arguments.archive, arguments.files)
+    elif arguments.verb == "hku":
+        for name, source in bundle().items():
+            write_text(arguments.folder / name, source)
+    elif arguments.verb == "report":
+        print(name_report(arguments.student))
     else:
         check(arguments.archive)
         print(f"{arguments.archive}: {COUNT} images, nothing wrong")

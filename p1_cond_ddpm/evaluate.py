@@ -18,8 +18,9 @@ from common.cli import UserError, command, some_path
 from common.config import check_range, parse_options
 from common.device import choose_device
 from common.digits import load_digits
-from common.fid import features, quality
+from common.fid import quality
 from common.images import to_unit_range
+from common.inception import features
 from common.rng import generator
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, digits_by_number, load_denoiser, sample_images

@@ -29,7 +29,8 @@ from common.cli import command, some_path
 from common.config import check_range, checked, from_json, to_json
 from common.device import choose_device, usable_precision
 from common.digits import NULL_LABEL, load_digits
-from common.fid import features, quality, read_set
+from common.fid import quality, read_set
+from common.inception import features
 from common.measurements import Measurements
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import accuracy

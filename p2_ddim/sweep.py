@@ -23,7 +23,8 @@ from common.checkpoint import weights_id
 from common.cli import UserError, command, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
-from common.fid import features, quality, read_set
+from common.fid import quality, read_set
+from common.inception import features
 from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
 from p2_ddim.sampling import NUM_TIMESTEPS, for_inference, rmse, sample_faces, to_pictures
