@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.images import SUFFIXES, hidden
+from common.files import hidden
+from common.images import SUFFIXES
 from homework.sources import forbidden_calls, imports, parsed, shell_words, strings
 
 SCRIPTS = ("hw2_1.sh", "hw2_2.sh", "hw2_3.sh")
@@ -50,7 +51,7 @@ class Place(NamedTuple):
 def files_of(root: Path) -> list[Path]:
     """The names of all files but hidden ones and tests, relative to the submission."""
     names = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
-    return [name for name in names if not hidden(name) and name.parts[0] != "tests"]
+    return [name for name in names if name.parts[0] != "tests" and not any(map(hidden, name.parts))]
 
 
 def commands_and_paths(root: Path) -> tuple[list[str], list[str]]:
