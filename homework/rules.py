@@ -51,7 +51,7 @@ class Place(NamedTuple):
 def files_of(root: Path) -> list[Path]:
     """The names of all files but hidden ones and tests, relative to the submission."""
     names = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
-    return [name for name in names if not any(map(hidden, name.parts)) and name.parts[0] != "tests"]
+    return [name for name in names if name.parts[0] != "tests" and not any(map(hidden, name.parts))]
 
 
 def commands_and_paths(root: Path) -> tuple[list[str], list[str]]:

@@ -82,7 +82,8 @@ def cvpdl2025(submission: Path, reference: Path | None, work: Path) -> Iterator[
 def nycu2022(submission: Path, reference: Path | None, work: Path) -> Iterator[Row]:
     """NYCU 2022's HW3: numbered images in one folder, and a picture of the process that starts from noise."""
     top = unpacked(submission, work / "submission")
-    folders = {path.parent for path in top.rglob("00001.png") if not any(map(hidden, path.relative_to(top).parts))}
+    first = [path for path in top.rglob("00001.png") if not any(map(hidden, path.relative_to(top).parts))]
+    folders = {path.parent for path in first}
     yield rule("one folder of images", "" if len(folders) == 1 else f"{len(folders)} folders with a 00001.png", "one")
     figures = [path for path in top.rglob("*.png") if path.name not in set(image_names())]
     yield rule("picture of the process", "" if figures else "no other .png", "python3 -m p1_cond_ddpm.process draws it")
