@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from common.checkpoint import CHECKPOINTS
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.diffusion import ddim_timesteps
 from common.files import REPOSITORY, atomic_write, real_data
 from common.images import write_png
@@ -98,7 +99,7 @@ def make_reference_faces(network: Path, noises: Path, pictures: Path) -> None:
     )
     scheduler.set_timesteps(NUM_STEPS)
     assert scheduler.timesteps.tolist() == ddim_timesteps(NUM_TIMESTEPS, NUM_STEPS, offset=FIRST_TIMESTEP)
-    for path in sorted(noises.iterdir()):
+    for path in tqdm(sorted(noises.iterdir()), unit="face", desc="reference faces by diffusers"):
         x = read_noise(path)
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, t[None]), t, x).prev_sample
@@ -175,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.table:
         with atomic_write(arguments.table) as temporary:
             pd.DataFrame(rows).round({"seconds": 0}).astype({"seconds": int}).to_csv(temporary, index=False)
+        wrote(arguments.table)
     return 0
 
 

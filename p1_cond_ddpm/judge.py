@@ -81,8 +81,8 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=some_path, required=True)
-    parser.add_argument("--weights", type=some_path)
+    parser.add_argument("--folder", type=some_path, required=True, help="of images D_NNN.png")
+    parser.add_argument("--weights", type=some_path, help="of the judge (default: see above)")
     arguments = parser.parse_args(argv)
     path = arguments.weights or find_weights()
     model = load(path)
@@ -92,3 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"acc = {correct / len(labels)} (correct/total = {correct}/{len(labels)})")
     print(f"judged by {'this project’s own' if path == OWN else 'the given'} weights, {path}", file=sys.stderr)
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -30,7 +30,7 @@ FIRST_KEY, LAST_KEY = "time.1.weight", "out.2.weight"  # which every such networ
 
 @dataclass(frozen=True)
 class FaceUNetConfig:
-    """The defaults are the course's network."""
+    """The network; the defaults are the course's."""
 
     widths: tuple[int, ...] = option(
         (128, 128, 256, 256, 512, 512), "channels of each level, finest first, multiples of 32", smallest=32
