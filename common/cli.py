@@ -144,7 +144,8 @@ def command(main: Main) -> Main:
             where = error.filename2 or error.filename
             message = f"{where}: {error.strerror}" if where else str(error)
         except ModuleNotFoundError as error:
-            message = f"no package {error.name}; install requirements.txt, or requirements-dev.txt, -report.txt"
+            lists = "requirements.txt, then requirements-dev.txt and requirements-report.txt"
+            message = f"no package {error.name}; install {lists}"
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
