@@ -15,11 +15,13 @@ from torch import Tensor
 from common.cli import add_device, command, some_path
 from common.config import check_range, parse_options
 from common.device import autocast, choose_device
-from common.figures import COLUMN, new_figure, save_figure, show_pictures, styled
+from common.figures import new_figure, save_figure, show_pictures, styled
 from common.images import to_uint8
 from p1_cond_ddpm.sample import parse_labels
 from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, load_denoiser, numbered, sampler_steps, starting_noise
 from p1_cond_ddpm.unet import UNet
+
+WIDTH = 4.9  # inches of the picture
 
 
 def instants(num_timesteps: int, parts: int) -> list[int]:
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_denoiser(arguments.weights, wanted, guided=options.guidance_scale != 1).to(device)
     labels, seeds = torch.tensor([one.label for one in wanted], device=device), [one.seed for one in wanted]
     process = reverse_process(model, labels, seeds, options, parts=arguments.parts)
-    figure = draw_process(process, width=COLUMN, estimates=arguments.estimates)
+    figure = draw_process(process, width=WIDTH, estimates=arguments.estimates)
     save_figure(figure, arguments.out, [arguments.weights])
     return 0
 
