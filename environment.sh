@@ -79,10 +79,10 @@ use_environment() {
         return 2
     fi
     if [ "$1" = graded ]; then  # the graders' Python where there is one
-        lists=("$root/requirements.txt" "$root/requirements-dev.txt")
+        lists=("$root/requirements.txt" "$root/requirements-dev.txt" "$root/requirements-report.txt")
         base=$(find_python python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python3.10 python3) || return 2
     else
-        lists=("$root/requirements-current.txt" "$root/requirements-dev.txt")
+        lists=("$root/requirements-current.txt" "$root/requirements-dev.txt" "$root/requirements-report.txt")
         base=$(find_python python3) || return 2
     fi
     key=$(environment_key "$base" "${lists[@]}") || return 2

@@ -12,6 +12,8 @@ from common.muon import Muon
 
 @dataclass(frozen=True)
 class FitOptions:
+    """Optimisation and the run."""
+
     steps: int = option(5000, "optimiser steps; a run can be made longer", smallest=1)
     optimizer: str = option(
         "adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw")

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from common.checkpoint import save_tensors
-from common.cli import Stopped, UserError, signals_noted, some_path
+from common.cli import Stopped, UserError, add_device, signals_noted, some_path
 from common.config import PresetParser, to_json
 from common.device import autocast, describe_machine, make_scaler, training_precision
 from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
@@ -46,7 +46,7 @@ def training_parser(description: str | None, *, data: str) -> argparse.ArgumentP
     parser.add_argument(
         "--run-dir", type=some_path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
     )
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     return parser
 
 

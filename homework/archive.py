@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import REPOSITORY, atomic_write
 from homework.bundle import bundle
 
@@ -128,9 +128,8 @@ def code_files() -> Iterator[tuple[str, bytes]]:
     for package in SOURCES:
         for source in sorted(path for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".txt")):
             yield f"src/{source.relative_to(REPOSITORY).as_posix()}", source.read_bytes()
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
-    yield "readme.md", (README_START + section).encode()
+    guide = (REPOSITORY / "docs" / "mnist.md").read_text(encoding="utf-8")
+    yield "readme.md", (README_START + guide.split("\n", 1)[1]).encode()
     yield "requirements.txt", (REPOSITORY / "requirements.txt").read_bytes()
 
 
@@ -166,14 +165,20 @@ def name_report(student: str) -> Path:
 
 def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    images, code, submission, checking = (verbs.add_parser(verb) for verb in ("images", "code", "submission", "check"))
-    images.add_argument("folder", type=some_path)
-    for verb in (images, code, submission, checking):
-        verb.add_argument("archive", type=some_path)
-    submission.add_argument("files", type=some_path, nargs="+")
-    verbs.add_parser("hku").add_argument("folder", type=some_path)
-    verbs.add_parser("report").add_argument("student", metavar="ID")
+    verbs = parser.add_subparsers(dest="verb", required=True, help="what to do")
+    images = verbs.add_parser("images", help="zip 10,000 images")
+    images.add_argument("folder", type=some_path, help="of 00001.png to 10000.png")
+    code = verbs.add_parser("code", help="zip the code")
+    submission = verbs.add_parser("submission", help="zip the archives and the report")
+    checking = verbs.add_parser("check", help="say what is wrong with an archive of images")
+    for verb in (images, code, submission):
+        verb.add_argument("archive", type=some_path, help="the zip to write")
+    checking.add_argument("archive", type=some_path, help="the zip to check")
+    submission.add_argument("files", type=some_path, nargs="+", help="what goes into it")
+    hku = verbs.add_parser("hku", help="make HKU's three files")
+    hku.add_argument("folder", type=some_path, help="where to write them")
+    report = verbs.add_parser("report", help="copy the report to the name that the course asks for")
+    report.add_argument("student", metavar="ID", help="your student ID")
     return parser
 
 
@@ -194,6 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         check(arguments.archive)
         print(f"{arguments.archive}: {COUNT} images, nothing wrong")
+        return 0
+    wrote(arguments.archive)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import REPOSITORY, atomic_write
 from homework.problems import LIMITS, Task, find_data, tasks
 from homework.runner import run
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.table:
         with atomic_write(arguments.table) as temporary:
             pd.DataFrame(rows).round({"seconds": 0}).astype({"seconds": int}).to_csv(temporary, index=False)
+        wrote(arguments.table)
     return 0
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from common.checkpoint import CHECKPOINTS
 from common.cli import UserError
@@ -124,7 +125,7 @@ def make_reference_faces(network: Path, noises: Path, pictures: Path) -> None:
     )
     scheduler.set_timesteps(NUM_STEPS)
     assert scheduler.timesteps.tolist() == ddim_timesteps(NUM_TIMESTEPS, NUM_STEPS, offset=FIRST_TIMESTEP)
-    for path in sorted(noises.iterdir()):
+    for path in tqdm(sorted(noises.iterdir()), unit="face", desc="reference faces by diffusers"):
         x = read_noise(path)
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, t[None]), t, x).prev_sample

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 
 from common.checkpoint import CHECKPOINTS, load_weights, sha256
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import atomic_write
 
 LARGEST = 20_000_000  # bytes of one released file
@@ -18,7 +18,7 @@ LARGEST = 20_000_000  # bytes of one released file
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=some_path)
+    parser.add_argument("weights", type=some_path, help="of a finished training")
     parser.add_argument("name", help="file name in checkpoints/")
     parser.add_argument("--folder", type=some_path, default=CHECKPOINTS, help="(default: checkpoints/)")
     arguments = parser.parse_args(argv)
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     content["files"][arguments.name] = {"sha256": sha256(path), "size": size, "urls": urls}
     with atomic_write(manifest) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    wrote(path)
     return 0
 
 

@@ -90,11 +90,15 @@ def count_correct(folder: Path, weights: Path) -> tuple[int, int]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=some_path, required=True)
-    parser.add_argument("--weights", type=some_path)
+    parser.add_argument("--folder", type=some_path, required=True, help="of images D_NNN.png")
+    parser.add_argument("--weights", type=some_path, help="of the judge (default: see above)")
     arguments = parser.parse_args(argv)
     path = arguments.weights or find_weights()
     correct, total = count_correct(arguments.folder, path)
     print(f"acc = {correct / total} (correct/total = {correct}/{total})")
     print(f"judged by {'this project’s own' if path == OWN else 'the given'} weights, {path}", file=sys.stderr)
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

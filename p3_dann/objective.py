@@ -12,7 +12,10 @@ from p3_dann.adversarial import adaptation_factor, class_imbalance, conditional_
 
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """Weights of the terms. DANN alone (Ganin et al. 2016) is lambda_max 1 and the other three weights 0."""
+    """Weights of the losses.
+
+    DANN alone (Ganin et al. 2016) is lambda_max 1 and the other three weights 0.
+    """
 
     ramp_steps: int = option(
         1200, "steps over which lambda grows; progress is the share of them that is done", smallest=1

@@ -18,7 +18,7 @@ def clone(tmp_path):
     root = tmp_path / "a clone"
     root.mkdir()
     shutil.copy(REPOSITORY / "environment.sh", root)
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-current.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-current.txt", "requirements-report.txt"):
         (root / name).write_text("")
     return root
 
