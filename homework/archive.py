@@ -194,8 +194,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif arguments.verb == "hku":
         for name, source in bundle().items():
             write_text(arguments.folder / name, source)
+            wrote(arguments.folder / name)
+        return 0
     elif arguments.verb == "report":
         print(name_report(arguments.student))
+        return 0
     else:
         check(arguments.archive)
         print(f"{arguments.archive}: {COUNT} images, nothing wrong")

@@ -23,7 +23,7 @@ from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
 from common.files import atomic_write, make_folder
 from common.images import read_rgb, write_png
-from common.processes import from_first, share
+from common.processes import from_first, is_main_process, share
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -114,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     mine = share(images, arguments.batch_size)
     for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
         write_png(arguments.out_dir / one.name, image)
-    wrote(arguments.out_dir, f"{len(images)} images")
+    if is_main_process():
+        wrote(arguments.out_dir, f"{len(images)} images")
     return 0
 
 

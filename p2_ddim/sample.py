@@ -151,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--chunk-size", chunk_size, 1)
     how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps", "use_clipped_model_output")}
     sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
-    wrote(arguments.out_dir, f"{len(noises)} pictures")
+    if is_main_process():
+        wrote(arguments.out_dir, f"{len(noises)} pictures")
     print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)
     return 0
 
