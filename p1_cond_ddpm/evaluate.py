@@ -1,4 +1,5 @@
-"""Judge digits: accuracy and, with --data, quality against val (common.fid) and the nearest training image.
+"""Judge digits: accuracy and, with --data, quality (common.fid) and variety of strokes (strokes.py) against val, and
+the nearest training image.
 
 python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --cache runs/features     images D_NNN.png
 python3 -m p1_cond_ddpm.evaluate --seeds 0 1 2 3 4       what hw2_1.sh --seed N would write, and the mean over the seeds
@@ -21,7 +22,7 @@ from common.checkpoint import weights_id
 from common.cli import UserError, add_device, command, some_path
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device, usable_precision
-from common.digits import load_digits
+from common.digits import DigitSet, load_digits
 from common.fid import quality
 from common.images import to_unit_range
 from common.inception import features
@@ -29,9 +30,26 @@ from common.measurements import Measurements
 from common.rng import generator
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.sampling import WEIGHTS, ImageSpec, SampleOptions, digits_by_number, load_denoiser, sample_images
+from p1_cond_ddpm.strokes import comparable, load_stroke_net, real_shapes, stroke_maps, variety
 from p1_cond_ddpm.unet import UNet
 
-SCORES = ("own_judge", "given_judge", "fid768")
+SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
+
+
+class Reference:
+    """Real images: what quality (common.fid) and, where there are labels, variety (strokes.py) are measured against."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None, cache: Path | None):
+        self.features = features(images.permute(0, 2, 3, 1).numpy(), cache)
+        self.network = load_stroke_net()
+        self.shapes = [] if labels is None else real_shapes(self.network, DigitSet(images, labels))
+
+    def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Of (N, 3, 28, 28) uint8 images; the variety where every digit has images enough."""
+        found = quality(images.permute(0, 2, 3, 1).numpy(), self.features)
+        if self.shapes and comparable(labels, self.shapes):
+            found |= variety(stroke_maps(self.network, images), labels, self.shapes)
+        return found
 
 
 @torch.inference_mode()
@@ -70,14 +88,14 @@ def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
 
 
 def seed_scores(
-    model: UNet, options: SampleOptions, images: Sequence[ImageSpec], reference: np.ndarray | None
+    model: UNet, options: SampleOptions, images: Sequence[ImageSpec], reference: Reference | None
 ) -> dict[str, float]:
-    """Each judge's accuracy on the images of one seed and, with a reference's features, their FID-768."""
+    """Each judge's accuracy on the images of one seed and, with a reference, their quality and variety."""
     specs, pictures = zip(*sample_images(model, options, images, batch_size=100))
     digits, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
     scores = {f"{name}_judge": accuracy(digits, labels, weights) for name, weights in judges().items()}
     if reference is not None:
-        scores["fid768"] = quality(digits.permute(0, 2, 3, 1).numpy(), reference)["fid768"]
+        scores |= reference.scores(digits, labels)
     return scores
 
 
@@ -91,7 +109,7 @@ def print_means(rows: Sequence[dict[str, float]]) -> None:
         print(f"{name}: mean of {len(values)} seeds {np.mean(values):.4f}, worst {worst:.4f}")
 
 
-def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, reference: np.ndarray | None) -> None:
+def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, reference: Reference | None) -> None:
     """Sample and judge every seed's graded images, print the scores, and keep them where --out says."""
     check_range("--seeds", arguments.seeds, 0)
     check_range("--per-digit", arguments.per_digit, 1, 999)
@@ -130,8 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (arguments.folder is None) == (arguments.seeds is None):
         raise UserError("give either a folder of digits or --seeds")
     if arguments.data:
-        val = load_digits(arguments.data, "val.csv").images
-        reference = features(val.permute(0, 2, 3, 1).numpy(), arguments.cache)
+        held_out = load_digits(arguments.data, "val.csv")
+        val, reference = held_out.images, Reference(held_out.images, held_out.labels, arguments.cache)
     if arguments.seeds is not None:
         evaluate_seeds(arguments, options, reference if arguments.data else None)
         return 0
@@ -140,9 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name} judge's accuracy {accuracy(images, labels, weights):.4f}")
     if not arguments.data:
         return 0
-    found = quality(images.permute(0, 2, 3, 1).numpy(), reference)
-    print(f"FID-768 to {len(val)} val images {found['fid768']:.4f}, ", end="")
-    print(f"density {found['density']:.3f}, coverage {found['coverage']:.3f}")
+    found = reference.scores(images, labels)
+    print(f"against {len(val)} val images: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
     training = load_digits(arguments.data, "train.csv").images
     drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
     for name, some in (("these", images), ("as many val", drawn)):

@@ -8,7 +8,7 @@ python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnis
 
 Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy
 by our own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against
-MNIST-M's val or --reference, passes through the network per image, seconds.
+MNIST-M's val or --reference, variety of strokes against MNIST-M's val, passes through the network per image, seconds.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,11 +26,10 @@ from common.cli import add_device, command, some_path
 from common.config import check_range, checked, from_json
 from common.device import choose_device, usable_precision
 from common.digits import NULL_LABEL, load_digits
-from common.fid import quality, read_set
-from common.inception import features
+from common.fid import read_set
 from common.measurements import Measurements
 from p1_cond_ddpm import judge
-from p1_cond_ddpm.evaluate import accuracy, as_row
+from p1_cond_ddpm.evaluate import Reference, accuracy, as_row
 from p1_cond_ddpm.sample import add_image_options, requested_images
 from p1_cond_ddpm.sampling import GRADED, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
 
@@ -43,15 +41,14 @@ def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bo
     return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
-def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: np.ndarray) -> dict[str, float]:
-    """The own judge's accuracy where there are labels, quality (common.fid), and the seconds of sampling."""
+def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: Reference) -> dict[str, float]:
+    """The own judge's accuracy where there are labels, quality and variety, and the seconds of sampling."""
     start = time.perf_counter()
     specs, pictures = zip(*sampled)
     seconds = time.perf_counter() - start
     images, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
     own = float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)
-    found = quality(images.permute(0, 2, 3, 1).numpy(), reference)
-    return {"own_judge": own, **found, "seconds": round(seconds, 1)}
+    return {"own_judge": own, **reference.scores(images, labels), "seconds": round(seconds, 1)}
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -96,13 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
     measurements = Measurements(arguments.out)
     if arguments.data:
-        real, name = (
-            load_digits(arguments.data, "val.csv").images.permute(0, 2, 3, 1).numpy(),
-            f"{arguments.data.resolve().name} val",
-        )
+        val, name = load_digits(arguments.data, "val.csv"), f"{arguments.data.resolve().name} val"
+        reference = Reference(val.images, val.labels, arguments.cache)
     else:
         real, name = read_set(arguments.reference, None), Path(arguments.reference).name
-    reference = features(real, arguments.cache)
+        reference = Reference(torch.from_numpy(real).permute(0, 3, 1, 2), None, arguments.cache)
     labels = "each" if arguments.count is None else arguments.labels or "0123456789"
     for options, passed in zip(settings, passes):
         row = {
