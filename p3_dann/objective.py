@@ -21,6 +21,9 @@ class ObjectiveOptions:
         1200, "steps over which lambda grows; progress is the share of them that is done", smallest=1
     )
     lambda_max: float = option(0.3, "largest factor of the reversed gradient", smallest=0)
+    discriminator_rate: float = option(
+        0.0, "the discriminator's by AdamW, over --learning-rate; 0 = as all else", smallest=0
+    )
     entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda", smallest=0)
     balance: float = option(0.1, "weight of the target predictions' class imbalance, grown with lambda", smallest=0)
     pseudo: float = option(1.0, "weight of the averaged network's labels on target images", smallest=0)

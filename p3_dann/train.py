@@ -131,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unlabelled, val = (load_digits(arguments.data / train.target, f"{split}.csv") for split in ("train", "val"))
     recipe = {"train": to_json(train), "objective": to_json(objective)}
     settings = {**recipe, "network": to_json(config), "data": {"fingerprint": data}}
-    ema = fit(loss, model, options, arguments.run_dir, settings=settings).requires_grad_(False)
+    rates = {"domain": objective.discriminator_rate} if objective.discriminator_rate else {}
+    ema = fit(loss, model, options, arguments.run_dir, settings=settings, rates=rates).requires_grad_(False)
     if not is_main_process():
         return 0
     save_weights(arguments.run_dir / "weights.pt", ema, config, **recipe, fit=to_json(options))

@@ -50,6 +50,16 @@ def test_a_line_of_metrics_has_the_means_since_the_last_one(tmp_path):
     assert rows[0]["learning_rate"] > 0 and rows[0]["gradient_norm"] > 0
 
 
+def test_a_child_with_a_rate_moves_by_it(tmp_path):
+    moved = []
+    for rate in (1.0, 0.25):
+        module = network()
+        before = module[4].bias.detach().clone()
+        fit(loss, module, replace(OPTIONS, steps=1), tmp_path / str(rate), rates={"4": rate})
+        moved.append((module[4].bias.detach() - before).abs().max())
+    assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-4)
+
+
 def test_a_batch_larger_than_the_data_set_is_one_line():
     check_batch_size(5, 5)
     with pytest.raises(UserError, match="--batch-size 6: the data set has 5 images"):
