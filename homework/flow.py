@@ -4,7 +4,7 @@ python3 -m homework.flow runs/mnist r12345678                                   
 python3 -m homework.flow runs/mnist r12345678 --data mnist.npz --steps 20000    further options are p1_cond_ddpm.train's
 
 Stop it whenever you like: the same command goes on. A stage whose file is there is done; delete the file to repeat it.
-The report begins as runs/mnist/report_ID_template.md with the process and the distance: write its text, then delete
+The report begins as runs/mnist/report_ID.typ, for Typst, with the process and the distance: write its text, then delete
 report_ID.pdf and hw3_ID.zip and call this again.
 """
 
@@ -21,24 +21,26 @@ import p1_cond_ddpm.process
 import p1_cond_ddpm.sample
 import p1_cond_ddpm.train
 from common.cli import UserError, command, some_path
-from common.files import REPOSITORY
+from common.files import REPOSITORY, atomic_write
 from homework import archive, mnist, report
 
 SAMPLING = "--labels none --sampler ddpm --contrast 1.03".split()
 FAST, PROCESS = "--num-steps 15 --spacing 0.7".split(), "--num-steps 1000".split()
-TEMPLATE = """# Image generation: MNIST by DDPM
+TEMPLATE = """#set page("a4")
 
-## Method
+= Image generation: MNIST by DDPM
+
+== Method
 
 Write here what the network is and how it was trained.
 
-## Result
+== Result
 
-{distance}
+#raw(read("fid.txt"))
 
-## Process
+== Process
 
-![Eight samples from noise to digit](process.png "100 %")
+#figure(image("process.png", width: 100%), caption: [Eight samples from noise to digit.])
 """
 
 
@@ -54,7 +56,7 @@ def stages(root: Path, student: str, *, data: Path, reference: str, training: Se
     """All steps in order, in a folder, for a student's ID and a training set."""
     weights, images, process = root / "train" / "weights.pt", root / "images", root / "process.png"
     img, code, distance = root / f"img_{student}.zip", root / f"code_{student}.zip", root / "fid.txt"
-    template, pdf = root / f"report_{student}_template.md", root / f"report_{student}.pdf"
+    template, pdf = root / f"report_{student}.typ", root / f"report_{student}.pdf"
     submission = root / f"hw3_{student}.zip"
     preset = f"@{REPOSITORY / 'p1_cond_ddpm' / 'presets' / 'mnist.txt'}"
     network = ["--weights", str(weights), *SAMPLING]
@@ -73,7 +75,12 @@ def stages(root: Path, student: str, *, data: Path, reference: str, training: Se
         return failed
 
     def begin_report() -> int:
-        archive.write_text(template, TEMPLATE.format(distance=distance.read_text(encoding="utf-8")))
+        archive.write_text(template, TEMPLATE)
+        return 0
+
+    def typeset() -> int:
+        with atomic_write(pdf) as temporary:
+            temporary.write_bytes(report.compiled(template, format="pdf")[0])
         return 0
 
     train = ["--data", str(data), "--run-dir", str(weights.parent), *training]
@@ -85,7 +92,7 @@ def stages(root: Path, student: str, *, data: Path, reference: str, training: Se
         Stage("distance", distance, measure),
         Stage("process", process, lambda: p1_cond_ddpm.process.main(process_of)),
         Stage("template", template, begin_report),
-        Stage("report", pdf, lambda: report.main(["--template", str(template)])),
+        Stage("report", pdf, typeset),
         Stage("code", code, lambda: archive.main(["code", str(code)])),
         Stage("archive", submission, lambda: archive.main(["submission", *map(str, (submission, pdf, code, img))])),
     ]
@@ -95,7 +102,7 @@ def stages(root: Path, student: str, *, data: Path, reference: str, training: Se
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=some_path, help="for all that is made")
-    parser.add_argument("student", metavar="ID")
+    parser.add_argument("student", metavar="ID", help="your student ID, part of the files' names")
     parser.add_argument("--data", type=some_path, help="training images, as p1_cond_ddpm.train reads them")
     parser.add_argument("--reference", help="what FID compares with, such as a .npz of mu and sigma (default: --data)")
     arguments, training = parser.parse_known_args(argv)

@@ -119,9 +119,17 @@ def grade(submission: Path, data: Path | None, *, work: Path, out: Path, outputs
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("submission", type=some_path, metavar="SUBMISSION")
-    parser.add_argument("data", type=some_path, nargs="?", metavar="DATA")
-    parser.add_argument("--homework", choices=["dlcv2023", *HOMEWORKS], default="dlcv2023")
+    parser.add_argument(
+        "submission", type=some_path, metavar="SUBMISSION", help="a clone, a folder, or a zip of the MNIST homeworks"
+    )
+    parser.add_argument(
+        "data",
+        type=some_path,
+        nargs="?",
+        metavar="DATA",
+        help="real data in the layout of hw2_data/ (default: what is found)",
+    )
+    parser.add_argument("--homework", choices=["dlcv2023", *HOMEWORKS], default="dlcv2023", help="(default: dlcv2023)")
     parser.add_argument("--outputs", action="store_true", help="SUBMISSION holds what the scripts wrote")
     parser.add_argument("--out", type=some_path, help="new folder for what the scripts write, and their logs")
     parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table")

@@ -1,6 +1,7 @@
 """Train the network that finds the stroke in an MNIST-M image, from MNIST-M and MNIST.
 
-python3 -m p1_cond_ddpm.train_strokes --data hw2_data/digits/mnistm --mnist runs/mnist.npz --run-dir runs/strokes
+python3 -m p1_cond_ddpm.train_strokes @p1_cond_ddpm/presets/strokes.txt --data hw2_data/digits/mnistm \\
+    --mnist runs/mnist.npz --run-dir runs/strokes
 
 MNIST-M is |patch - 255 [digit > 0]|, so the right digit of MNIST, taken off, leaves a smooth photograph. That pairs
 every image with its stroke; no file names are needed.

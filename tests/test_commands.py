@@ -21,14 +21,14 @@ def module_of(path):
 
 def help_of(module, capsys):
     """(its parsers, what --help prints)."""
-    parsers, keep = [], argparse.ArgumentParser.parse_args
+    parsers, keep = [], argparse.ArgumentParser.parse_known_args
 
     def parse(parser, *arguments, **options):
         parsers.append(parser)
         return keep(parser, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", parse)
         importlib.import_module(module).main(["--help"])
     assert end.value.code == 0
     below = [action for action in parsers[0]._actions if isinstance(action, argparse._SubParsersAction)]
@@ -45,7 +45,7 @@ def test_help_explains_every_option_and_names_groups_by_what_they_set(module, ca
 
 @pytest.mark.parametrize("package", TRAININGS)
 def test_help_of_a_training_names_its_presets(package, capsys):
-    _, text = help_of(f"{package}.train", capsys)
+    text = "".join(help_of(f"{package}.{path.stem}", capsys)[1] for path in (REPOSITORY / package).glob("train*.py"))
     presets = [path.stem for path in (REPOSITORY / package / "presets").iterdir()]
     assert not [name for name in presets if not re.search(rf"\b{name}\b", text)]
 
