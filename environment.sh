@@ -54,13 +54,15 @@ install_there() (  # PYTHON PIP_ARGUMENTS...: of the user's settings only those 
 )
 
 has_all() {  # PYTHON REQUIREMENTS...: whether all that the files name is installed there
-    "$1" -I -c 'import importlib.metadata, re, sys
-for line in (line for name in sys.argv[1:] for line in open(name)):
-    found = re.match("[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    "$1" -I -c 'import importlib.metadata, sys
+from pip._vendor.packaging.requirements import Requirement
+lines = (line.split("#")[0].strip() for name in sys.argv[1:] for line in open(name))
+for requirement in (Requirement(line) for line in lines if line and not line.startswith("-")):
     try:
-        found and importlib.metadata.version(found[0])
+        if requirement.marker is None or requirement.marker.evaluate():
+            importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        sys.exit(f"{found[0]} is not there")' "${@:2}"
+        sys.exit(f"{requirement.name} is not there")' "${@:2}"
 }
 
 use_environment() {

@@ -30,8 +30,8 @@ from common.images import grid
 from p1_cond_ddpm import SampleOptions, load_denoiser, sample_digits
 from p2_ddim import lerp, load_face_unet, sample_faces, slerp, to_pictures
 from p2_ddim.noise import seeded_noises
-from p3_dann.inference import load_classifier, predict
 from p3_dann.figures import features
+from p3_dann.inference import load_classifier, predict
 
 STEPS = 10  # of DDIM; the homework takes 50
 
