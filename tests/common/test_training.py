@@ -56,7 +56,7 @@ def test_a_child_with_a_rate_moves_by_it(tmp_path):
         module = network()
         before = module[4].bias.detach().clone()
         fit(loss, module, replace(OPTIONS, steps=1), tmp_path / str(rate), rates={"4": rate})
-        moved.append((module[4].bias.detach() - before).abs().max())
+        moved.append((module[4].bias.detach() - before).abs().max().item())
     assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-4)
 
 
