@@ -54,13 +54,15 @@ install_there() (  # PYTHON PIP_ARGUMENTS...: of the user's settings only those 
 )
 
 has_all() {  # PYTHON REQUIREMENTS...: whether all that the files name is installed there
-    "$1" -I -c 'import importlib.metadata, re, sys
-for line in (line for name in sys.argv[1:] for line in open(name)):
-    found = re.match("[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    "$1" -I -c 'import importlib.metadata, sys
+from pip._vendor.packaging.requirements import Requirement
+lines = (line.split("#")[0].strip() for name in sys.argv[1:] for line in open(name))
+for requirement in (Requirement(line) for line in lines if line and not line.startswith("-")):
     try:
-        found and importlib.metadata.version(found[0])
+        if requirement.marker is None or requirement.marker.evaluate():
+            importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        sys.exit(f"{found[0]} is not there")' "${@:2}"
+        sys.exit(f"{requirement.name} is not there")' "${@:2}"
 }
 
 use_environment() {
@@ -79,10 +81,10 @@ use_environment() {
         return 2
     fi
     if [ "$1" = graded ]; then  # the graders' Python where there is one
-        lists=("$root/requirements.txt" "$root/requirements-dev.txt")
+        lists=("$root/requirements.txt" "$root/requirements-dev.txt" "$root/requirements-report.txt")
         base=$(find_python python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python3.10 python3) || return 2
     else
-        lists=("$root/requirements-current.txt" "$root/requirements-dev.txt")
+        lists=("$root/requirements-current.txt" "$root/requirements-dev.txt" "$root/requirements-report.txt")
         base=$(find_python python3) || return 2
     fi
     key=$(environment_key "$base" "${lists[@]}") || return 2

@@ -21,4 +21,4 @@ cd "$here/"
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 "$PYTHON" -m mypy
-exec "$PYTHON" -m pytest -m "not slow and not faults" "$@"
+exec "$PYTHON" -m pytest -rs -m "not slow and not faults" "$@"  # -rs: why tests were skipped

@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
-from common.cli import command
+from common.cli import add_device, command
 from common.device import autocast, choose_device, usable_precision
 from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, run
 from p1_cond_ddpm.guidance import guided
@@ -55,9 +55,9 @@ def training_step(loss: Callable[[], Tensor], model: nn.Module, device: torch.de
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (default: 64)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of which the fastest counts (default: 3)")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     device, batch, repeats = choose_device(arguments.device), arguments.batch_size, arguments.repeats
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 
 from benchmarks.measure import best_seconds, matmul_peak, multiply_adds
-from common.cli import command
+from common.cli import add_device, command
 from common.device import choose_device, has_bf16
 from p2_ddim.sampling import for_inference
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
@@ -41,9 +41,9 @@ def fill_stably(network: FaceUNet) -> None:
 @torch.inference_mode()
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--size", type=int, default=256, help="side of the image (default: 256)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of which the fastest counts (default: 5)")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
     torch.manual_seed(0)

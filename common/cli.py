@@ -143,6 +143,16 @@ def some_path(text: str) -> Path:
     return Path(text)
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option --device, for `common.device.choose_device`."""
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+
+
+def wrote(path: Path, what: str = "") -> None:
+    """Say on stderr what a command has written, and where."""
+    print(f"wrote {what + ' to ' if what else ''}{path}", file=sys.stderr)
+
+
 def command(main: Main) -> Main:
     """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2; SIGINT into one and
     130, SIGTERM into one and 143.
@@ -168,7 +178,8 @@ def command(main: Main) -> Main:
             where = error.filename2 or error.filename
             message = f"{where}: {error.strerror}" if where else str(error)
         except ModuleNotFoundError as error:
-            message = f"no package {error.name}; install requirements.txt, then requirements-dev.txt"
+            lists = "requirements.txt, then requirements-dev.txt and requirements-report.txt"
+            message = f"no package {error.name}; install {lists}"
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 message = "out of memory; give a smaller batch or chunk size, or where it is a GPU's --device cpu"

@@ -48,9 +48,9 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
     """Add one option per field: `--name VALUE`, `--name A B ...` for tuples, `--name` / `--no-name` for booleans.
 
-    An option left out keeps the field's default.
+    An option left out keeps the field's default. The first line of the class' docstring names the group.
     """
-    group = parser.add_argument_group(config_class.__name__)
+    group = parser.add_argument_group((config_class.__doc__ or "").splitlines()[0].rstrip("."))
     types = get_type_hints(config_class)
     for f in fields(config_class):
         kind, flag = types[f.name], "--" + f.name.replace("_", "-")

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=some_path, nargs="+", metavar="RUN", help="folder of a training")
     parser.add_argument("--out", type=some_path, required=True, help="PNG to write")
     arguments = parser.parse_args(argv)
-    save_figure(draw_curves(arguments.runs), arguments.out, checkpoints=[])
+    save_figure(draw_curves(arguments.runs), arguments.out)
     return 0
 
 

@@ -41,9 +41,13 @@ class Measurements:
                 raise UserError(f"{path}: {name} is not a number in every row; mend that row, or take it out")
         self.rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
 
+    def find(self, setting: dict[str, Any]) -> dict[str, Any] | None:
+        """The row that has these values, whatever else it has, or None."""
+        return next((row for row in self.rows if setting.items() <= row.items()), None)
+
     def has(self, setting: dict[str, Any]) -> bool:
-        """Whether a row has these values, whatever else it has."""
-        return any(setting.items() <= row.items() for row in self.rows)
+        """Whether there is such a row."""
+        return self.find(setting) is not None
 
     def add(self, row: dict[str, Any]) -> None:
         """Write a row, numbers to four digits, and print it."""

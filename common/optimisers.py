@@ -1,6 +1,8 @@
 """How weights move: optimisers, the learning rate over the steps, and the moving average."""
 
 import copy
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,8 @@ from common.muon import Muon
 
 @dataclass(frozen=True)
 class FitOptions:
+    """Optimisation and the run."""
+
     steps: int = option(5000, "optimiser steps; a run can be made longer", smallest=1)
     optimizer: str = option(
         "adamw", "of the hidden matrices; AdamW for the other parameters", choices=("muon", "adamw")
@@ -51,24 +55,26 @@ def constant_steps(options: FitOptions) -> int:
     return options.steps - cooldown_steps(options) + 1
 
 
-def make_optimizers(module: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    module: nn.Module, options: FitOptions, rates: Mapping[str, float] | None = None
+) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon before it where asked for.
 
     Muon gets the hidden matrices: two or more dimensions and more than 16 inputs and outputs, which leaves out
     embeddings, output layers of few channels, biases and gains. Only matrices and kernels decay: a smaller gain, bias
-    or embedding is no simpler.
+    or embedding is no simpler. Children of the module that `rates` names are AdamW's, at that multiple of the learning
+    rate.
     """
+    rates = rates or {}
     embeddings = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}
-    hidden, matrices, vectors = [], [], []
-    for p in module.parameters():
-        if p.ndim < 2 or p in embeddings:
-            vectors.append(p)
-        elif options.optimizer == "muon" and min(p.flatten(1).shape) > 16:
+    hidden, others = [], defaultdict(list)  # the others by weight decay and rate
+    for name, p in module.named_parameters():
+        child, vector = name.split(".")[0], p.ndim < 2 or p in embeddings
+        if options.optimizer == "muon" and not vector and min(p.flatten(1).shape) > 16 and child not in rates:
             hidden.append(p)
         else:
-            matrices.append(p)
-    groups = [(matrices, options.weight_decay), (vectors, 0.0)]
-    adamw = [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
+            others[0.0 if vector else options.weight_decay, rates.get(child, 1.0)].append(p)
+    adamw = [{"params": others[key], "weight_decay": key[0], "rate": key[1]} for key in sorted(others, reverse=True)]
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         optimizers.append(Muon(hidden, options.learning_rate, weight_decay=options.weight_decay))

@@ -17,9 +17,10 @@ def draw_progress(run: Path, step: int, preview: Callable[[], Tensor] | None) ->
     """
 
     def curves(path: Path) -> None:
-        from common.curves import draw_curves, save_figure  # here, since matplotlib may be missing
+        from common.curves import draw_curves  # here, since matplotlib may be missing
+        from common.figures import write_figure
 
-        save_figure(draw_curves([run]), path, checkpoints=[])
+        write_figure(draw_curves([run]), path)
 
     def pictures(path: Path) -> None:
         if preview:

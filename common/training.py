@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from common.checkpoint import save_tensors
-from common.cli import Stopped, UserError, signals_noted, some_path
+from common.cli import Stopped, UserError, add_device, signals_noted, some_path
 from common.config import PresetParser, to_json
 from common.device import autocast, describe_machine, make_scaler, training_precision
 from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
@@ -46,7 +46,7 @@ def training_parser(description: str | None, *, data: str) -> argparse.ArgumentP
     parser.add_argument(
         "--run-dir", type=some_path, required=True, help="folder for metrics, state and weights.pt; resumes by itself"
     )
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     return parser
 
 
@@ -71,9 +71,10 @@ def fit(
     run: Path,
     *,
     settings: Mapping[str, Any] | None = None,
+    rates: Mapping[str, float] | None = None,
     preview: Callable[[nn.Module], Tensor] | None = None,
 ) -> nn.Module:
-    """Train `module` in place and return its averaged copy.
+    """Train `module` in place and return its averaged copy. `rates` is that of `make_optimizers`.
 
     `run` gets options.json, metrics.jsonl (means over log_every steps, the seconds a step took among them), state.pt
     and before_cooldown.pt. Whenever the state is saved, curves.png is drawn, and what `preview` makes of the averaged
@@ -86,7 +87,7 @@ def fit(
         UserError: the run folder holds a run with other options, or a number is not finite; the last state stays.
         Stopped: SIGINT or SIGTERM came; the state is saved.
     """
-    training = Training(loss, module, options, RunFolder(run))
+    training = Training(loss, module, options, RunFolder(run), rates)
     machine = {"world_size": training.world, "computed_in": training.precision}
     settings = {"fit": to_json(options), **(settings or {}), "machine": machine}
     with alone_in(run, wait=False), training.begin(settings) as bar, signals_noted() as signals:
@@ -120,13 +121,20 @@ class Training:
     saved.
     """
 
-    def __init__(self, loss: Loss, module: nn.Module, options: FitOptions, folder: RunFolder):
+    def __init__(
+        self,
+        loss: Loss,
+        module: nn.Module,
+        options: FitOptions,
+        folder: RunFolder,
+        rates: Mapping[str, float] | None = None,
+    ):
         self.loss, self.module, self.options, self.folder = loss, module, options, folder
         self.rank, self.world, _ = place()
         self.device = next(module.parameters()).device
         meet("nccl" if self.device.type == "cuda" else "gloo")
         self.trained = DistributedDataParallel(module, find_unused_parameters=True) if self.world > 1 else module
-        self.ema, self.optimizers = Average(module, options.ema_decay), make_optimizers(module, options)
+        self.ema, self.optimizers = Average(module, options.ema_decay), make_optimizers(module, options, rates)
         self.precision = training_precision(self.device, options.precision)
         self.scaler = make_scaler(self.precision)
         self.start = self.saved = 0  # steps done before, and up to the last state
@@ -188,7 +196,7 @@ class Training:
         options = self.options
         torch.manual_seed(step_seed(options.seed, step, self.rank))
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = self.learning_rate(step) * group.get("rate", 1.0)
         with autocast(self.device, self.precision):
             value, metrics = self.loss(self.trained, TrainStep(step, step * self.world + self.rank, self.ema.module))
         self.module.zero_grad(set_to_none=True)

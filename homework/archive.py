@@ -1,25 +1,30 @@
-"""The archives that NTU CVPDL 2025's HW3 asks for: generated images, code, and the submission around them.
+"""What homeworks ask to be handed in: archives of NTU CVPDL 2025's HW3, HKU's three files, a report's name.
 
 python3 -m homework.archive images FOLDER img_ID.zip            00001.png ... 10000.png, flat
 python3 -m homework.archive code code_ID.zip                    src/, readme.md, requirements.txt
-python3 -m homework.archive submission hw3_ID.zip FILE ...      the archives and the report, flat
+python3 -m homework.archive submission hw3_ID.zip FILE ...      the archives and the report, in the folder hw3_ID/
 python3 -m homework.archive check img_ID.zip                    says what is wrong with an archive of images
+python3 -m homework.archive hku FOLDER                          model.py, unet.py, train_mnist.py, alone enough
+python3 -m homework.archive report ID                           docs/report.pdf as hw2_ID.pdf, NTU DLCV 2023's name
 
 The same files give the same bytes. An archive of images is checked before it is written.
 """
 
 import argparse
 import io
+import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import REPOSITORY, atomic_write, check_unpacked_size
 from common.images import sums_hold
+from homework.bundle import bundle
 
 COUNT, SIZE = 10_000, (28, 28)
 SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
@@ -68,10 +73,10 @@ def wrong_names(names: Sequence[str]) -> Iterator[str]:
         yield f"{len(names) - len(set(names))} names that occur twice"
 
 
-def wrong_image(archive: zipfile.ZipFile, name: str) -> str | None:
-    """What is wrong with a picture in an archive, or None."""
+def wrong_image(read: Callable[[], bytes]) -> str | None:
+    """What is wrong with a picture whose bytes `read` gives, or None."""
     try:
-        content = archive.read(name)
+        content = read()
         with Image.open(io.BytesIO(content)) as image:
             if (image.format, image.mode, image.size) != ("PNG", "RGB", SIZE):
                 found = f"{image.format} {image.mode} {image.size[0]} x {image.size[1]}"
@@ -100,7 +105,7 @@ def problems(path: Path) -> list[str]:
             found = list(wrong_names(names))
             pictures = [name for name in names if name.rsplit("/")[-1] in known]
             bad = [
-                (name, wrong_image(archive, name))
+                (name, wrong_image(partial(archive.read, name)))
                 for name in tqdm(pictures, unit="image", desc="checking", mininterval=1.0)
             ]
     except (OSError, zipfile.BadZipFile) as error:
@@ -135,37 +140,83 @@ def code_files() -> Iterator[tuple[str, bytes]]:
     for package in SOURCES:
         for source in sorted(path for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".txt")):
             yield f"src/{source.relative_to(REPOSITORY).as_posix()}", source.read_bytes()
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("\n## MNIST homeworks\n")[1].split("\n## ")[0]
-    yield "readme.md", (README_START + section).encode()
+    guide = (REPOSITORY / "docs" / "mnist.md").read_text(encoding="utf-8")
+    yield "readme.md", (README_START + guide.split("\n", 1)[1]).encode()
     yield "requirements.txt", (REPOSITORY / "requirements.txt").read_bytes()
+
+
+def archive_submission(path: Path, files: Sequence[Path]) -> None:
+    """Zip files in a folder of the zip's own name. Raises UserError where an archive of images among them is wrong."""
+    if len({file.name for file in files}) < len(files):
+        raise UserError("submission: two files of one name; all go into one folder")
+    for file in files:
+        check_regular(file)
+        if file.name.startswith("img_"):
+            check(file)
+    write_archive(path, ((f"{path.stem}/{file.name}", file.read_bytes()) for file in files))
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_student(student: str) -> None:
+    """Raise UserError where an ID can't be part of a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9]+", student):
+        raise UserError(f"{student}: give a student ID of letters and digits, as in r12345678")
+
+
+def name_report(student: str) -> Path:
+    """Copy the report to hw2_ID.pdf at the top of the repository."""
+    check_student(student)
+    path = REPOSITORY / f"hw2_{student}.pdf"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes((REPOSITORY / "docs" / "report.pdf").read_bytes())
+    return path
+
+
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True, help="what to do")
+    images = verbs.add_parser("images", help="zip 10,000 images")
+    images.add_argument("folder", type=some_path, help="of 00001.png to 10000.png")
+    code = verbs.add_parser("code", help="zip the code")
+    submission = verbs.add_parser("submission", help="zip the archives and the report")
+    checking = verbs.add_parser("check", help="say what is wrong with an archive of images")
+    for verb in (images, code, submission):
+        verb.add_argument("archive", type=some_path, help="the zip to write")
+    checking.add_argument("archive", type=some_path, help="the zip to check")
+    submission.add_argument("files", type=some_path, nargs="+", help="what goes into it")
+    hku = verbs.add_parser("hku", help="make HKU's three files")
+    hku.add_argument("folder", type=some_path, help="where to write them")
+    report = verbs.add_parser("report", help="copy the report to the name that the course asks for")
+    report.add_argument("student", metavar="ID", help="your student ID")
+    return parser
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    images, code, submission, checking = (verbs.add_parser(verb) for verb in ("images", "code", "submission", "check"))
-    images.add_argument("folder", type=some_path)
-    for verb in (images, code, submission, checking):
-        verb.add_argument("archive", type=some_path)
-    submission.add_argument("files", type=some_path, nargs="+")
-    arguments = parser.parse_args(argv)
+    arguments = command_line().parse_args(argv)
     if arguments.verb == "images":
         archive_images(arguments.folder, arguments.archive)
     elif arguments.verb == "code":
         write_archive(arguments.archive, code_files())
     elif arguments.verb == "submission":
-        if len({file.name for file in arguments.files}) < len(arguments.files):
-            raise UserError("submission: two files of one name; the archive is flat")
-        for file in arguments.files:
-            check_regular(file)
-            if file.name.startswith("img_"):
-                check(file)
-        write_archive(arguments.archive, ((file.name, file.read_bytes()) for file in arguments.files))
+        archive_submission(arguments.archive, arguments.files)
+    elif arguments.verb == "hku":
+        for name, source in bundle().items():
+            write_text(arguments.folder / name, source)
+            wrote(arguments.folder / name)
+        return 0
+    elif arguments.verb == "report":
+        print(name_report(arguments.student))
+        return 0
     else:
         check(arguments.archive)
         print(f"{arguments.archive}: {COUNT} images, nothing wrong")
+        return 0
+    wrote(arguments.archive)
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import atomic_write
 from common.images import write_png
 
@@ -33,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ) from None
     with atomic_write(arguments.out) as temporary, open(temporary, "wb") as file:
         np.savez(file, images=digits.data.numpy(), labels=digits.targets.numpy())
+    wrote(arguments.out)
     if arguments.pictures:
         for number, image in enumerate(tqdm(digits.data, unit="picture"), start=1):
             write_png(arguments.pictures / f"{number:05d}.png", image.expand(3, -1, -1))
+        wrote(arguments.pictures, f"{len(digits.data)} pictures")
     return 0
 
 

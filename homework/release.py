@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 
 from common.checkpoint import CHECKPOINTS, load_weights
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import atomic_write
 from common.manifest import NAME as MANIFEST
 from common.manifest import is_file_name, read_manifest, sha256, write_manifest
@@ -20,7 +20,7 @@ LARGEST = 20_000_000  # bytes of one released file
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=some_path)
+    parser.add_argument("weights", type=some_path, help="of a finished training")
     parser.add_argument("name", help="file name in checkpoints/")
     parser.add_argument("--folder", type=some_path, default=CHECKPOINTS, help="(default: checkpoints/)")
     arguments = parser.parse_args(argv)
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 replacing = {**entry, "replaces": sha256(path)}
                 write_manifest(arguments.folder, {**entries, arguments.name: replacing})
         write_manifest(arguments.folder, {**entries, arguments.name: entry})
+    wrote(path)
     return 0
 
 

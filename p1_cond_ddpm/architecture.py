@@ -1,48 +1,58 @@
-"""A network as it runs, drawn: one box a layer in order of execution, lower where the feature maps are smaller."""
+"""A U-Net as it runs, drawn: one box a layer in order of execution, lower where the feature maps are smaller."""
 
-from typing import NamedTuple
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from common.figures import PAGE, new_figure, styled
 from p1_cond_ddpm.unet import Attention, ResidualBlock, UNet
 
-COLOURS = {"convolution": "#DDCC77", "residual block": "#88CCEE", "self-attention": "#CC6677"}
-KINDS: dict[type[nn.Module], str] = {
-    nn.Conv2d: "convolution",
-    ResidualBlock: "residual block",
-    Attention: "self-attention",
-}
-FULL_HEIGHT = 0.8  # of the box with the most channels
+BLOCK, ATTENTION = "residual block", "self-attention"
+COLOURS = {"convolution": "#EEDD88", BLOCK: "#AADDEE", ATTENTION: "#EE99AA"}
+WIDTH, HEIGHT, LEVEL = 0.62, 1.0, 1.6  # of a box, and from one level to the next; layers are 1 apart
+
+LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the arrow behind a label
 
 
 class Layer(NamedTuple):
     kind: str
+    name: str
     channels: int
     side: int  # of the feature map
     parameters: int
+
+    @property
+    def shape(self) -> str:
+        return f"{self.side}×{self.side}×{self.channels}"
+
+
+def described(module: nn.Module) -> tuple[str, str]:
+    """The kind and the name of a layer."""
+    if isinstance(module, nn.Conv2d):
+        halved = ", half" if module.stride[0] == 2 else ""
+        return "convolution", f"conv {module.kernel_size[0]}×{module.kernel_size[0]}{halved}"
+    return (BLOCK, BLOCK) if isinstance(module, ResidualBlock) else (ATTENTION, ATTENTION)
 
 
 @torch.inference_mode()
 def traced(model: UNet, *, size: int = 28) -> list[Layer]:
     """The layers of one forward pass, those inside blocks left out."""
     layers: list[Layer] = []
-    inside = {
-        id(part)
-        for m in model.modules()
-        if isinstance(m, (ResidualBlock, Attention))
-        for part in m.modules()
-        if part is not m
-    }
+    blocks = [m for m in model.modules() if isinstance(m, (ResidualBlock, Attention))]
+    inside = {id(part) for block in blocks for part in block.modules() if part is not block}
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:
-        layers.append(
-            Layer(KINDS[type(module)], output.shape[1], output.shape[2], sum(p.numel() for p in module.parameters()))
-        )
+        count = sum(p.numel() for p in module.parameters())
+        layers.append(Layer(*described(module), output.shape[1], output.shape[2], count))
 
-    hooks = [m.register_forward_hook(note) for m in model.modules() if type(m) in KINDS and id(m) not in inside]
+    shown = [m for m in model.modules() if isinstance(m, (nn.Conv2d, ResidualBlock, Attention)) and id(m) not in inside]
+    hooks = [m.register_forward_hook(note) for m in shown]
     device = next(model.parameters()).device
     model(
         torch.zeros(1, model.config.image_channels, size, size, device=device),
@@ -53,32 +63,71 @@ def traced(model: UNet, *, size: int = 28) -> list[Layer]:
     return layers
 
 
-def draw_architecture(model: UNet) -> Figure:
-    """Boxes from input to output, as high as they have channels."""
-    layers = traced(model)
-    sides, most = sorted({layer.side for layer in layers}, reverse=True), max(layer.channels for layer in layers)
-    figure = Figure(figsize=(11, 1.3 + 1.3 * len(sides)), dpi=110, layout="constrained")
+def skips(model: UNet, layers: Sequence[Layer]) -> list[tuple[int, int]]:
+    """(from, to) in `layers`: the residual blocks on the way down, and the merging convolutions on the way up."""
+    config = model.config
+    blocks = [i for i, layer in enumerate(layers) if layer.kind == BLOCK]
+    left = blocks[: len(config.widths) * config.blocks]
+    right = [i - 1 for i in blocks[-len(left) :]]
+    return list(zip(left, reversed(right)))
+
+
+def path(axis: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:
+    """A line through points with an arrow's head at its end."""
+    axis.plot(*zip(*points), color="black", linewidth=0.8, solid_joinstyle="miter", **style)
+    head = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "linewidth": 0.8, "mutation_scale": 7, "color": "black"}
+    axis.annotate("", points[-1], points[-2], arrowprops=head)
+
+
+def draw_boxes(axis: Axes, layers: Sequence[Layer], base: Sequence[float]) -> None:
+    """A box for every layer, and the shape of the feature maps below those that share one."""
+    for x, (layer, y) in enumerate(zip(layers, base)):
+        box = Rectangle((x, y), WIDTH, HEIGHT, facecolor=COLOURS[layer.kind], edgecolor="black", linewidth=0.6)
+        axis.add_patch(box)
+        axis.text(x + WIDTH / 2, y + HEIGHT / 2, layer.name, rotation=90, ha="center", va="center", fontsize=7)
+    x = 0
+    for shape, run in itertools.groupby(layers[:-1], lambda layer: layer.shape):
+        count = len(list(run))
+        axis.text(x + (count - 1 + WIDTH) / 2, base[x] - 0.08, shape, ha="center", va="top", bbox=LABEL)
+        x += count
+
+
+def draw_arrows(axis: Axes, model: UNet, layers: Sequence[Layer], base: Sequence[float]) -> None:
+    """From layer to layer, and the skips in grey above them."""
+    middle = [y + HEIGHT / 2 for y in base]
+    for x, (layer, following) in enumerate(zip(layers, layers[1:])):
+        start = (x + WIDTH, middle[x])
+        if layer.side != following.side:
+            edge = (x + WIDTH / 2, base[x] + HEIGHT * (following.side > layer.side))
+            path(axis, [edge, (edge[0], middle[x + 1]), (x + 1, middle[x + 1])])
+        else:
+            path(axis, [start, (x + 1, middle[x + 1])])
+    for number, (left, right) in enumerate(reversed(skips(model, layers))):
+        top = base[left] + HEIGHT
+        height = top + 0.13 * (1 + number % model.config.blocks)
+        ends = (left + WIDTH / 2, right + WIDTH / 2)
+        path(axis, [(ends[0], top), (ends[0], height), (ends[1], height), (ends[1], top)], linestyle=(0, (3, 1.5)))
+
+
+@styled
+def draw_architecture(model: UNet, *, size: int = 28) -> Figure:
+    """The U with arrows, skips, shapes and the embedding."""
+    layers, config = traced(model, size=size), model.config
+    sides = sorted({layer.side for layer in layers}, reverse=True)
+    base = [-LEVEL * sides.index(layer.side) for layer in layers]
+    figure = new_figure(PAGE, 0.4 + 1.3 * len(sides))
     axis = figure.subplots()
-    for x, layer in enumerate(layers):
-        height, base = FULL_HEIGHT * layer.channels / most, -sides.index(layer.side)
-        axis.add_patch(
-            Rectangle((x + 0.1, base), 0.8, height, facecolor=COLOURS[layer.kind], edgecolor="black", linewidth=0.6)
-        )
-        axis.text(x + 0.5, base + height + 0.02, str(layer.channels), ha="center", fontsize=7)
-    axis.set(xlim=(0, len(layers)), ylim=(0.9 - len(sides), 1.1), xticks=[])
-    axis.set_yticks([0.3 - i for i in range(len(sides))], [f"{side} × {side}" for side in sides])
-    axis.tick_params(length=0)
+    draw_boxes(axis, layers, base)
+    draw_arrows(axis, model, layers, base)
+    last, middle, image = len(layers) - 1, HEIGHT / 2, f"{size}×{size}×{config.image_channels}"
+    inside = layers[-1].shape
+    patches = f"{config.patch_size}×{config.patch_size} patches"
+    path(axis, [(-1.0, middle), (0, middle)])
+    axis.text(-1.1, middle, f"$x_t$, {image}\nas {patches}:\n{inside}", ha="right", va="center")
+    path(axis, [(last + WIDTH, middle), (last + WIDTH + 1, middle)])
+    axis.text(last + WIDTH + 1.1, middle, f"{inside}:\n{patches}\nof $v$, {image}", ha="left", va="center")
+    embedded = f"$t$ and the label,\nembedded in {config.embedding} channels,\nscale and shift\nevery residual block"
+    axis.text((last + WIDTH) / 2, middle, embedded, ha="center", va="center")
+    axis.set(xlim=(-3.9, last + WIDTH + 3.9), ylim=(min(base) - 0.3, HEIGHT + 0.35), xticks=[], yticks=[])
     axis.set_frame_on(False)
-    counts = {kind: sum(layer.parameters for layer in layers if layer.kind == kind) / 1e6 for kind in COLOURS}
-    labels = {kind: f"{kind}, {count:.2f} M parameters" for kind, count in counts.items()}
-    handles = [Patch(facecolor=COLOURS[kind], edgecolor="black", label=label) for kind, label in labels.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    config, total = model.config, sum(p.numel() for p in model.parameters()) / 1e6
-    axis.set_title(
-        f"{total:.2f} M parameters; the image enters as {config.patch_size} × {config.patch_size} patches; "
-        f"time and label embedding ({config.embedding}) scale and shift every residual block;\n"
-        "each block on the right also gets the output of its mirror "
-        "image on the left",
-        fontsize=9,
-    )
     return figure

@@ -1,29 +1,55 @@
-"""Judge digits: accuracy and, with --data, quality against val (common.fid) and the nearest training image.
+"""Judge digits: accuracy and, with --data, quality (common.fid) and variety of strokes (strokes.py) against val, and
+the nearest training image.
 
 python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --cache runs/features     images D_NNN.png
 python3 -m p1_cond_ddpm.evaluate --seeds 0 1 2 3 4       what hw2_1.sh --seed N would write, and the mean over the seeds
 
-The second takes hw2_1.sh's options, too.
+The second takes hw2_1.sh's options, too. With --out it adds a row for every seed to a CSV; what the CSV has is not
+measured again.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.cli import UserError, command, some_path
-from common.config import check_range, parse_options
-from common.device import choose_device
-from common.digits import load_digits
-from common.fid import features, quality
+from common.checkpoint import weights_id
+from common.cli import UserError, add_device, command, some_path
+from common.config import check_range, parse_options, to_json
+from common.device import choose_device, usable_precision
+from common.digits import DigitSet, load_digits
+from common.fid import quality
 from common.images import to_unit_range
+from common.inception import features
+from common.measurements import Measurements
 from common.rng import generator
 from p1_cond_ddpm import judge
-from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, digits_by_number, load_denoiser, sample_images
+from p1_cond_ddpm.sampling import WEIGHTS, ImageSpec, SampleOptions, digits_by_number, load_denoiser, sample_images
+from p1_cond_ddpm.strokes import comparable, load_stroke_net, real_shapes, stroke_maps, variety
 from p1_cond_ddpm.unet import UNet
+
+SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
+
+
+class Reference:
+    """Real images: what quality (common.fid) and, where there are labels, variety (strokes.py) are measured against."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None, cache: Path | None):
+        self.features = features(images.permute(0, 2, 3, 1).numpy(), cache)
+        self.network = load_stroke_net()
+        self.shapes = [] if labels is None else real_shapes(self.network, DigitSet(images, labels))
+
+    def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Of (N, 3, 28, 28) uint8 images; the variety where every digit has images enough."""
+        found = quality(images.permute(0, 2, 3, 1).numpy(), self.features)
+        if self.shapes and comparable(labels, self.shapes):
+            found |= variety(stroke_maps(self.network, images), labels, self.shapes)
+        return found
 
 
 @torch.inference_mode()
@@ -52,60 +78,88 @@ def judges() -> dict[str, Path]:
     return {"own": judge.OWN} | ({} if given == judge.OWN else {"given": given})
 
 
-def print_seeds(
-    seeds: Sequence[int], model: UNet, options: SampleOptions, reference: np.ndarray | None, *, per_digit: int
-) -> None:
-    """A line of scores for every seed's graded images, then their mean and the worst."""
-    rows = []
-    for seed in seeds:
-        specs, pictures = zip(*sample_images(model, options, digits_by_number(per_digit, seed), batch_size=100))
-        images, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
-        row = {f"{name} judge": accuracy(images, labels, weights) for name, weights in judges().items()}
-        if reference is not None:
-            row["FID-768"] = quality(images.permute(0, 2, 3, 1).numpy(), reference)["fid768"]
-        rows.append(row)
-        print(f"seed {seed}: " + ", ".join(f"{name} {value:.4f}" for name, value in row.items()), flush=True)
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        worst = max(values) if name == "FID-768" else min(values)
-        print(f"{name}: mean of {len(seeds)} seeds {np.mean(values):.4f}, worst {worst:.4f}")
+def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
+    """What a row of a CSV says of the weights and options."""
+    return {
+        "weights": weights_id(weights),
+        **to_json(options),
+        "guidance_interval": "{}-{}".format(*options.guidance_interval),
+    }
+
+
+def seed_scores(
+    model: UNet, options: SampleOptions, images: Sequence[ImageSpec], reference: Reference | None
+) -> dict[str, float]:
+    """Each judge's accuracy on the images of one seed and, with a reference, their quality and variety."""
+    specs, pictures = zip(*sample_images(model, options, images, batch_size=100))
+    digits, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
+    scores = {f"{name}_judge": accuracy(digits, labels, weights) for name, weights in judges().items()}
+    if reference is not None:
+        scores |= reference.scores(digits, labels)
+    return scores
+
+
+def print_means(rows: Sequence[dict[str, float]]) -> None:
+    """The mean of each score over the seeds that have it, and the worst."""
+    for name in SCORES:
+        values = [row[name] for row in rows if name in row]
+        if not values:
+            continue
+        worst = max(values) if name == "fid768" else min(values)
+        print(f"{name}: mean of {len(values)} seeds {np.mean(values):.4f}, worst {worst:.4f}")
+
+
+def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, reference: Reference | None) -> None:
+    """Sample and judge every seed's graded images, print the scores, and keep them where --out says."""
+    check_range("--seeds", arguments.seeds, 0)
+    check_range("--per-digit", arguments.per_digit, 1, 999)
+    device = choose_device(arguments.device)
+    options = replace(options, precision=usable_precision(device, options.precision))
+    specs = digits_by_number(arguments.per_digit, 0)
+    model = load_denoiser(arguments.weights, specs, guided=options.guidance_scale != 1).to(device)
+    kept, rows = Measurements(arguments.out) if arguments.out else None, []
+    for seed in arguments.seeds:
+        images = digits_by_number(arguments.per_digit, seed)
+        setting = {**as_row(arguments.weights, options), "seed": seed, "images": len(images)}
+        row = kept.find(setting) if kept else None
+        if row is None:
+            row = {**setting, **seed_scores(model, options, images, reference)}
+            if kept:
+                kept.add(row)
+        rows.append({name: row[name] for name in SCORES if not np.isnan(row.get(name, np.nan))})
+        print(f"seed {seed}: " + ", ".join(f"{name} {value:.4f}" for name, value in rows[-1].items()), flush=True)
+    print_means(rows)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=some_path, nargs="?")
+    parser.add_argument("folder", type=some_path, nargs="?", help="of images D_NNN.png")
     parser.add_argument("--seeds", type=int, nargs="+", help="sample the graded images of these seeds instead")
+    parser.add_argument("--out", type=some_path, help="CSV to which every seed's scores are added")
     parser.add_argument("--per-digit", type=int, default=100, help="images per digit and seed (default: 100)")
     parser.add_argument(
         "--weights", type=some_path, default=WEIGHTS, help="of the network to sample (default: the released)"
     )
     parser.add_argument("--data", type=some_path, help="MNIST-M's folder")
     parser.add_argument("--cache", type=some_path, help="folder that keeps val's features between calls")
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     arguments, options = parse_options(parser, argv, SampleOptions)
     if (arguments.folder is None) == (arguments.seeds is None):
         raise UserError("give either a folder of digits or --seeds")
     if arguments.data:
-        val = load_digits(arguments.data, "val.csv").images
-        reference = features(val.permute(0, 2, 3, 1).numpy(), arguments.cache)
+        held_out = load_digits(arguments.data, "val.csv")
+        val, reference = held_out.images, Reference(held_out.images, held_out.labels, arguments.cache)
     if arguments.seeds is not None:
-        check_range("--seeds", arguments.seeds, 0)
-        check_range("--per-digit", arguments.per_digit, 1, 999)
-        specs = digits_by_number(arguments.per_digit, 0)
-        model = load_denoiser(arguments.weights, specs, guided=options.guidance_scale != 1)
-        model = model.to(choose_device(arguments.device))
-        real = reference if arguments.data else None
-        print_seeds(arguments.seeds, model, options, real, per_digit=arguments.per_digit)
+        evaluate_seeds(arguments, options, reference if arguments.data else None)
         return 0
     images, labels = judge.read_folder(arguments.folder)
     for name, weights in judges().items():
         print(f"{name} judge's accuracy {accuracy(images, labels, weights):.4f}")
     if not arguments.data:
         return 0
-    found = quality(images.permute(0, 2, 3, 1).numpy(), reference)
-    print(f"FID-768 to {len(val)} val images {found['fid768']:.4f}, ", end="")
-    print(f"density {found['density']:.3f}, coverage {found['coverage']:.3f}")
+    found = reference.scores(images, labels)
+    print(f"against {len(val)} val images: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
     training = load_digits(arguments.data, "train.csv").images
     drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
     for name, some in (("these", images), ("as many val", drawn)):

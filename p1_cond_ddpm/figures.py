@@ -5,17 +5,20 @@ python3 -m p1_cond_ddpm.figures --out docs/figures --sweep docs/p1_sweep.csv
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import UserError, command, some_path
+from common.checkpoint import weights_id
+from common.cli import UserError, add_device, command, some_path
 from common.device import choose_device
-from common.figures import save_figure, save_picture
+from common.figures import BLUE, COLUMN, GREEN, GREY, ORANGE, PAGE, new_figure, save_figure, save_picture, styled
 from common.images import grid
 from common.measurements import read_measurements
 from p1_cond_ddpm.architecture import draw_architecture
@@ -29,9 +32,13 @@ from p1_cond_ddpm.sampling import (
     load_denoiser,
     sample_images,
 )
-from p1_cond_ddpm.sweep import as_row
 from p1_cond_ddpm.unet import UNet
 
+SAMPLER_STYLES = {"dpm": ("DPM-Solver++(2M)", BLUE), "ddpm": ("DDPM", ORANGE), "ddim": ("DDIM", GREEN)}
+SWEEP_AXES = (  # the option, another to tell lines apart by, the axis' title, and the other's in the legend
+    ("guidance_scale", "num_steps", "guidance scale (1 = off)", "steps"),
+    ("num_steps", "guidance_scale", "sampler's steps", "guidance scale"),
+)
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
@@ -41,46 +48,51 @@ def digit_grid(model: UNet, digits: Sequence[ImageSpec]) -> Tensor:
     return grid(torch.stack(images).cpu(), 10)
 
 
-def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
-    """Accuracy and FID-768 against guidance scale and against steps, the other settings at the graded images'
-    (sweep.py).
+def sweep_lines(table: pd.DataFrame, x: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The rows that differ in x alone, in order of x, with the settings that they share.
 
-    Rows in bf16 come before those in float32, where both were measured.
+    Single rows are left out. Rows in bf16 come before those in float32, where both were measured.
     """
-    default = as_row(weights, GRADED)
-    del default["precision"]
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    settings = [f.name for f in fields(SampleOptions) if f.name not in (x, "precision")]
+    for values, rows in table.groupby(settings):
+        line = rows.sort_values([x, "precision"]).drop_duplicates(x)
+        if len(line) > 1:
+            yield dict(zip(settings, values)), line
+
+
+@styled
+def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
+    """Accuracy and FID-768 against guidance scale and against steps, a line for every sampler (sweep.py).
+
+    The graded images' setting is dotted.
+    """
+    table = table[table["weights"] == weights_id(weights)]
+    if table.empty:
+        raise UserError(f"the sweep has no row of {weights}; run p1_cond_ddpm.sweep")
+    figure = new_figure(PAGE, 3.6)
     axes = figure.subplots(2, 2, sharex="col", sharey="row")
-    for column, (name, title) in enumerate((("guidance_scale", "guidance scale (1 = off)"), ("num_steps", "steps"))):
-        others = table[[n for n in default if n != name]]
-        rows = (
-            table[(others == pd.Series(default)[others.columns]).all(axis=1)]
-            .sort_values([name, "precision"])
-            .drop_duplicates(name)
-        )
-        if rows.empty:
-            raise UserError(
-                f"the sweep has no row of {weights} with the graded images' settings; run p1_cond_ddpm.sweep"
-            )
-        for axis, (metric, label) in zip(
-            axes[:, column], (("own_judge", "accuracy, own judge"), ("fid768", "FID-768"))
-        ):
-            axis.plot(rows[name], rows[metric], marker="o")
-            axis.axvline(default[name], color="grey", linestyle=":")
-            axis.grid(alpha=0.3)
-            if column == 0:
-                axis.set_ylabel(label)
+    for column, (x, other, title, words) in enumerate(SWEEP_AXES):
+        for number, (setting, line) in enumerate(sweep_lines(table, x)):
+            name, colour = SAMPLER_STYLES[setting["sampler"]]
+            style = {"color": colour, "marker": "osD^v"[number % 5], "label": f"{name}, {words} {setting[other]:g}"}
+            axes[0, column].plot(line[x], 100 * line["own_judge"], **style)
+            axes[1, column].plot(line[x], line["fid768"], **style)
+        for axis in axes[:, column]:
+            axis.axvline(getattr(GRADED, x), color=GREY, linestyle=":")
+        axes[0, column].legend()
         axes[1, column].set_xlabel(title)
+    axes[0, 0].set_ylabel("recognised, %")
+    axes[1, 0].set_ylabel("FID-768")
     return figure
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=some_path, required=True)
+    parser.add_argument("--out", type=some_path, required=True, help="folder for the figures")
     parser.add_argument("--sweep", type=some_path, help="CSV from p1_cond_ddpm.sweep")
-    parser.add_argument("--weights", type=some_path, default=WEIGHTS)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     weights, device = [arguments.weights], choose_device(arguments.device)
     digits = digits_by_number(10, seed=0)
@@ -88,15 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_picture(digit_grid(model, digits), arguments.out / "p1_grid.png", weights, enlarged=2)
     ddpm = SampleOptions(sampler="ddpm", num_steps=model.config.num_timesteps, precision="float32")
     labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
-    save_figure(
-        draw_process(*reverse_process(model, labels, seeds, ddpm, parts=PARTS)),
-        arguments.out / "p1_process.png",
-        weights,
-    )
-    save_figure(draw_architecture(model), arguments.out / "p1_architecture.png", weights)
+    process = reverse_process(model, labels, seeds, ddpm, parts=PARTS)
+    save_figure(draw_process(process, width=COLUMN, estimates=True), arguments.out / "p1_process.png", weights)
+    save_figure(draw_architecture(model), arguments.out / "p1_architecture.svg", weights)
     if arguments.sweep:
         table = read_measurements(arguments.sweep, ["own_judge", "fid768"])
-        save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.png", weights)
+        sources = [arguments.weights, arguments.sweep]
+        save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.svg", sources)
     return 0
 
 

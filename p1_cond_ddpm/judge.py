@@ -79,17 +79,26 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor([int(path.name[0]) for path in paths])
 
 
+@torch.inference_mode()
+def count_correct(folder: Path, weights: Path) -> tuple[int, int]:
+    """Images that the judge takes for the digit of their name, and all."""
+    model = load(weights)
+    images, labels = read_folder(folder)
+    return int((model(to_unit_range(images)).argmax(dim=1) == labels).sum()), len(labels)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=some_path, required=True)
-    parser.add_argument("--weights", type=some_path)
+    parser.add_argument("--folder", type=some_path, required=True, help="of images D_NNN.png")
+    parser.add_argument("--weights", type=some_path, help="of the judge (default: see above)")
     arguments = parser.parse_args(argv)
     path = arguments.weights or find_weights()
-    model = load(path)
-    images, labels = read_folder(arguments.folder)
-    with torch.inference_mode():
-        correct = int((model(to_unit_range(images)).argmax(dim=1) == labels).sum())
-    print(f"acc = {correct / len(labels)} (correct/total = {correct}/{len(labels)})")
+    correct, total = count_correct(arguments.folder, path)
+    print(f"acc = {correct / total} (correct/total = {correct}/{total})")
     print(f"judged by {'this project’s own' if path == OWN else 'the given'} weights, {path}", file=sys.stderr)
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -6,21 +6,22 @@ python3 -m p1_cond_ddpm.process process.png --weights runs/mnist/weights.pt --la
 
 import argparse
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import command, some_path
+from common.cli import add_device, command, some_path
 from common.config import check_range, parse_options
 from common.device import autocast, choose_device
-from common.figures import save_figure
-from common.images import grid, to_uint8
+from common.figures import new_figure, save_figure, show_pictures, styled
+from common.images import to_uint8
 from p1_cond_ddpm.sample import parse_labels
 from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, load_denoiser, numbered, sampler_steps, starting_noise
 from p1_cond_ddpm.unet import UNet
 
-ENLARGED = 5  # times
+WIDTH = 4.9  # inches of the picture
 
 
 def instants(num_timesteps: int, parts: int) -> list[int]:
@@ -28,39 +29,44 @@ def instants(num_timesteps: int, parts: int) -> list[int]:
     return [round(num_timesteps * (parts - i) / parts) for i in range(parts + 1)]
 
 
+class Process(NamedTuple):
+    """The reverse process at some instants."""
+
+    timesteps: list[int]  # left to do at each instant
+    pictures: Tensor  # (B, instants, 3, 28, 28) uint8 on the CPU: x_t
+    estimates: Tensor  # the same of x_0, as the network sees it in x_t
+
+
 @torch.inference_mode()
 def reverse_process(
     model: UNet, labels: Tensor, seeds: Sequence[int], options: SampleOptions, *, parts: int
-) -> tuple[Tensor, list[int]]:
-    """x at the sampler's timesteps that are nearest to `instants`: (B, parts + 1, 3, 28, 28) uint8 on the CPU, for
-    labels (B,).
-
-    Beside it these timesteps, as those that are left to do.
-    """
+) -> Process:
+    """What the sampler does for labels (B,), at those of its timesteps that are nearest to `instants`."""
     num_timesteps = model.config.num_timesteps
     x_T, randn_like = starting_noise(model, seeds, labels.device)
     with autocast(labels.device, options.precision):
         steps = list(sampler_steps(model, labels, x_T, randn_like, options))
     left = [num_timesteps, *(step.t + 1 for step in steps[1:]), 0]  # timesteps, before every step and at the end
-    states = [x_T, *(step.x for step in steps)]
+    result = options.contrast * steps[-1].x
+    states, estimates = [x_T, *(step.x for step in steps[:-1]), result], [*(step.x_0 for step in steps), result]
     nearest = [
         min(range(len(left)), key=lambda i: abs(left[i] - instant)) for instant in instants(num_timesteps, parts)
     ]
-    states[-1] = options.contrast * states[-1]
-    return torch.stack([to_uint8(states[i]) for i in nearest], dim=1).cpu(), [left[i] for i in nearest]
+    shown = (torch.stack([to_uint8(images[i]) for i in nearest], dim=1).cpu() for images in (states, estimates))
+    return Process([left[i] for i in nearest], *shown)
 
 
-def draw_process(pictures: Tensor, timesteps: Sequence[int]) -> Figure:
-    """(B, instants, 3, H, W) uint8 pictures, enlarged, with the timesteps below."""
-    columns = pictures.shape[1]
-    laid_out = torch.nn.functional.interpolate(
-        grid(pictures.flatten(0, 1), columns)[None], scale_factor=ENLARGED, mode="nearest"
-    )[0]
-    height, width = laid_out.shape[1:]
-    figure = Figure(figsize=(width / 100, height / 100 + 0.3), dpi=100)
-    figure.figimage(laid_out.permute(1, 2, 0).numpy(), 0, 30)
-    for number, t in enumerate(timesteps):
-        figure.text((number + 0.5) / columns, 8 / (height + 30), f"t = {t}", ha="center")
+@styled
+def draw_process(process: Process, *, width: float, estimates: bool = False) -> Figure:
+    """A row for every image, a column for every instant; with the estimates of x_0, a second row below each."""
+    count, columns = process.pictures.shape[:2]
+    pictures, rows = process.pictures, [""] * count
+    if estimates:
+        pictures = torch.stack([process.pictures, process.estimates], dim=1).flatten(0, 1)
+        rows = ["$x_t$", "estimate\nof $x_0$"] * count
+    figure = new_figure(width, width * len(rows) / columns * (0.9 if estimates else 1) + 0.2)
+    names = [f"t = {process.timesteps[0]}", *map(str, process.timesteps[1:])]
+    show_pictures(figure.subplots(), pictures.flatten(0, 1), columns, rows=rows, names=names)
     return figure
 
 
@@ -72,8 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=8, help="images (default: 8)")
     parser.add_argument("--parts", type=int, default=7, help="equal parts of the timesteps (default: 7)")
     parser.add_argument("--labels", help="none, or digits that go round (default: 0123456789)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0, help="from which every image's seed comes (default: 0)")
+    parser.add_argument("--estimates", action="store_true", help="show the estimate of x_0 below every image, too")
+    add_device(parser)
     arguments, options = parse_options(parser, argv, SampleOptions)
     for name in ("count", "parts"):
         check_range(f"--{name}", getattr(arguments, name), 1, 100)
@@ -82,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = numbered(arguments.count, parse_labels(arguments.labels), arguments.seed)
     model = load_denoiser(arguments.weights, wanted, guided=options.guidance_scale != 1).to(device)
     labels, seeds = torch.tensor([one.label for one in wanted], device=device), [one.seed for one in wanted]
-    pictures, timesteps = reverse_process(model, labels, seeds, options, parts=arguments.parts)
-    save_figure(draw_process(pictures, timesteps), arguments.out, [arguments.weights])
+    process = reverse_process(model, labels, seeds, options, parts=arguments.parts)
+    figure = draw_process(process, width=WIDTH, estimates=arguments.estimates)
+    save_figure(figure, arguments.out, [arguments.weights])
     return 0
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from common.checkpoint import sha256
-from common.cli import UserError, command, some_path
+from common.cli import UserError, add_device, command, some_path, wrote
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
 from common.files import atomic_write, make_folder
 from common.images import read_rgb, sums_hold, write_png
-from common.processes import alone_in, from_first, share
+from common.processes import alone_in, from_first, is_main_process, share
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -88,14 +88,14 @@ def requested_images(arguments: argparse.Namespace) -> list[ImageSpec]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out_dir", type=some_path)
+    parser.add_argument("out_dir", type=some_path, help="folder for the images")
     parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
     add_image_options(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="from which every image's seed comes (default: 0)")
     parser.add_argument(
         "--batch-size", type=int, default=100, help="changes the images by one grey level at most (default: 100)"
     )
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     arguments, options = parse_options(parser, argv, SampleOptions)
     check_range("--batch-size", arguments.batch_size, 1)
     images, device = requested_images(arguments), choose_device(arguments.device)
@@ -111,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         mine = share(images, arguments.batch_size)
         for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
             write_png(arguments.out_dir / one.name, image)
+    if is_main_process():
+        wrote(arguments.out_dir, f"{len(images)} images")
     return 0
 
 

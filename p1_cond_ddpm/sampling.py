@@ -32,7 +32,7 @@ SAMPLERS = ("dpm", "ddim", "ddpm")
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How to sample; the defaults are the graded images'."""
+    """Sampling; the defaults are the graded images'."""
 
     sampler: str = option(
         "dpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM, which wants 1000 steps", choices=SAMPLERS

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from common.checkpoint import CHECKPOINTS, load_weights
 from common.cli import UserError
 from common.digits import DigitSet
-from common.fid import density_and_coverage
+from common.fid import NEIGHBOURS, density_and_coverage
 from common.images import to_unit_range
 
 WEIGHTS = CHECKPOINTS / "strokes.pt"
@@ -77,11 +77,15 @@ def slant_and_ink(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def real_shapes(model: StrokeNet, digits: DigitSet) -> list[Tensor]:
-    """Maps of the first REFERENCE images of every digit. Raises UserError where there are fewer."""
+    """Maps of the first REFERENCE images of every digit, or of as many as there are."""
     rows = [torch.nonzero(digits.labels == digit)[:REFERENCE, 0] for digit in range(CLASSES)]
-    if any(len(some) < REFERENCE for some in rows):
-        raise UserError(f"strokes are compared with {REFERENCE} real images of every digit; give MNIST-M's val")
     return [stroke_maps(model, digits.images[some]) for some in rows]
+
+
+def comparable(labels: Tensor, real: list[Tensor]) -> bool:
+    """Whether every digit has shapes enough for `variety`: two, and more real ones than neighbours are looked for."""
+    counts = torch.bincount(labels, minlength=CLASSES)[:CLASSES]
+    return bool(counts.min() >= 2) and min(map(len, real)) > NEIGHBOURS
 
 
 def variety(maps: Tensor, labels: Tensor, real: list[Tensor]) -> dict[str, float]:
@@ -92,7 +96,7 @@ def variety(maps: Tensor, labels: Tensor, real: list[Tensor]) -> dict[str, float
     1 is as varied as real.
 
     Raises:
-        UserError: a digit has fewer than two shapes.
+        UserError: a digit has fewer than two shapes, or too few real ones.
     """
     found = []
     for digit, theirs in enumerate(real):

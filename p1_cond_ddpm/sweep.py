@@ -5,11 +5,10 @@ python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --cache runs/feature
 python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 1000 \\
     --labels none --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --contrast 1.03 --cache runs/features \\
     --out docs/p1_mnist_sweep.csv
-    docs/p1_mnist_sweep.csv
 
 Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy
 by our own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against
-MNIST-M's val or --reference, passes through the network per image, seconds.
+MNIST-M's val or --reference, variety of strokes against MNIST-M's val, passes through the network per image, seconds.
 """
 
 import argparse
@@ -18,32 +17,21 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import get_type_hints
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from common.checkpoint import weights_id
-from common.cli import command, some_path
-from common.config import check_range, checked, from_json, to_json
+from common.cli import add_device, command, some_path
+from common.config import check_range, checked, from_json
 from common.device import choose_device, usable_precision
 from common.digits import NULL_LABEL, load_digits
-from common.fid import features, quality, read_set
+from common.fid import read_set
 from common.measurements import Measurements
 from p1_cond_ddpm import judge
-from p1_cond_ddpm.evaluate import accuracy
+from p1_cond_ddpm.evaluate import Reference, accuracy, as_row
 from p1_cond_ddpm.sample import add_image_options, requested_images
-from p1_cond_ddpm.sampling import GRADED, SAMPLERS, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
-
-
-def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
-    """What a row of the CSV says of the weights and options."""
-    return {
-        "weights": weights_id(weights),
-        **to_json(options),
-        "guidance_interval": "{}-{}".format(*options.guidance_interval),
-    }
+from p1_cond_ddpm.sampling import GRADED, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
@@ -53,15 +41,27 @@ def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bo
     return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
-def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: np.ndarray) -> dict[str, float]:
-    """The own judge's accuracy where there are labels, quality (common.fid), and the seconds of sampling."""
+def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: Reference) -> dict[str, float]:
+    """The own judge's accuracy where there are labels, quality and variety, and the seconds of sampling."""
     start = time.perf_counter()
     specs, pictures = zip(*sampled)
     seconds = time.perf_counter() - start
     images, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
     own = float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)
-    found = quality(images.permute(0, 2, 3, 1).numpy(), reference)
-    return {"own_judge": own, **found, "seconds": round(seconds, 1)}
+    return {"own_judge": own, **reference.scores(images, labels), "seconds": round(seconds, 1)}
+
+
+def add_setting_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `SampleOptions` with several values each; the defaults are the graded images'."""
+    group = parser.add_argument_group("Settings: every combination is measured")
+    types = get_type_hints(SampleOptions)
+    for f in fields(SampleOptions):
+        flag, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} (default: {f.default})"
+        if f.name == "guidance_interval":
+            group.add_argument(flag, type=int, nargs=2, action="append", metavar="T", help=f"{text}; may be repeated")
+        else:
+            choices = f.metadata.get("choices")
+            group.add_argument(flag, type=types[f.name], nargs="+", choices=choices, default=[f.default], help=text)
 
 
 @command
@@ -73,17 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     sets.add_argument("--reference", help="real images, PATH or PATH:FIRST:END (see common.fid)")
     parser.add_argument("--cache", type=some_path, help="folder that keeps the real images' features between calls")
     parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
-    parser.add_argument("--weights", type=some_path, default=WEIGHTS)
+    parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
     parser.add_argument("--seed", type=int, default=1, help="not the graded images', which is 0 (default: 1)")
     add_image_options(parser)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, default=[default.sampler])
-    parser.add_argument("--num-steps", type=int, nargs="+", default=[default.num_steps])
-    parser.add_argument("--spacing", type=float, nargs="+", default=[default.spacing])
-    parser.add_argument("--guidance-scale", type=float, nargs="+", default=[default.guidance_scale])
-    parser.add_argument("--guidance-interval", type=int, nargs=2, action="append", metavar="T", help="may be repeated")
-    parser.add_argument("--contrast", type=float, nargs="+", default=[default.contrast])
-    parser.add_argument("--precision", nargs="+", choices=("bf16", "fp16", "float32"), default=[default.precision])
+    add_device(parser)
+    add_setting_options(parser)
     arguments = parser.parse_args(argv)
     arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]
     names = [f.name for f in fields(SampleOptions)]
@@ -99,13 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
     measurements = Measurements(arguments.out)
     if arguments.data:
-        real, name = (
-            load_digits(arguments.data, "val.csv").images.permute(0, 2, 3, 1).numpy(),
-            f"{arguments.data.resolve().name} val",
-        )
+        val, name = load_digits(arguments.data, "val.csv"), f"{arguments.data.resolve().name} val"
+        reference = Reference(val.images, val.labels, arguments.cache)
     else:
         real, name = read_set(arguments.reference, None), Path(arguments.reference).name
-    reference = features(real, arguments.cache)
+        reference = Reference(torch.from_numpy(real).permute(0, 3, 1, 2), None, arguments.cache)
     labels = "each" if arguments.count is None else arguments.labels or "0123456789"
     for options, passed in zip(settings, passes):
         row = {

@@ -1,7 +1,10 @@
 """Train problem 1's network on one digit data set, with a preview of 8 x 8 digits whenever the state is saved.
 
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/digits/mnistm --run-dir runs/p1
-python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist_public.txt --data mnist.npz --run-dir runs/mnist
+python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist.txt --data mnist.npz --run-dir runs/mnist
+
+A preset is a file of options, one a line: mnistm and mnist are the released networks' recipes, mnist_public has the
+settings of the best public MNIST report.
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import load_network, save_weights, sha256
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.config import option, parse_options, to_json
 from common.device import choose_device
 from common.diffusion import NoiseSchedule, stratified_timesteps
@@ -29,6 +32,8 @@ PREVIEW, PREVIEW_STEPS = 64, 4  # digits, and the sampler's steps
 
 @dataclass(frozen=True)
 class TrainOptions:
+    """Training batches."""
+
     batch_size: int = option(128, "images per step and process", smallest=1)
     label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
 
@@ -112,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_weights(
             arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled
         )
+        wrote(arguments.run_dir / "weights.pt")
     return 0
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights
-from common.cli import command
+from common.cli import command, wrote
 from common.config import parse_options, to_json
 from common.device import choose_device
 from common.digits import load_digits
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     accuracy = (predicted == held_out.labels).float().mean().item()
     print(f"val accuracy {accuracy:.4f}")
     save_weights(arguments.run_dir / "weights.pt", ema, fit=to_json(options), val_accuracy=accuracy)
+    wrote(arguments.run_dir / "weights.pt")
     return 0
 
 

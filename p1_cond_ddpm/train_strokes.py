@@ -1,6 +1,7 @@
 """Train the network that finds the stroke in an MNIST-M image, from MNIST-M and MNIST.
 
-python3 -m p1_cond_ddpm.train_strokes --data hw2_data/digits/mnistm --mnist runs/mnist.npz --run-dir runs/strokes
+python3 -m p1_cond_ddpm.train_strokes @p1_cond_ddpm/presets/strokes.txt --data hw2_data/digits/mnistm \\
+    --mnist runs/mnist.npz --run-dir runs/strokes
 
 MNIST-M is |patch - 255 [digit > 0]|, so the right digit of MNIST, taken off, leaves a smooth photograph. That pairs
 every image with its stroke; no file names are needed.
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from common.checkpoint import save_weights
-from common.cli import command, some_path
+from common.cli import command, some_path, wrote
 from common.config import parse_options, to_json
 from common.device import choose_device
 from common.digits import load_digits, load_training_digits
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     iou = ((found & truth[known]).sum() / (found | truth[known]).sum()).item()
     print(f"{int(known.sum())} of {len(held_out)} val images: intersection over union {iou:.4f}")
     save_weights(arguments.run_dir / "weights.pt", ema, fit=to_json(options), val_iou=iou)
+    wrote(arguments.run_dir / "weights.pt")
     return 0
 
 

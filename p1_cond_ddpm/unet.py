@@ -23,6 +23,8 @@ SCHEDULES = {"cosine": NoiseSchedule.cosine, "linear": NoiseSchedule.linear}
 
 @dataclass(frozen=True)
 class UNetConfig:
+    """The network."""
+
     image_channels: int = option(3, "channels of an image")
     num_classes: int = option(10, "classes; the label num_classes means 'no class'")
     patch_size: int = option(2, "side of the patches that the network works on", smallest=1)

@@ -27,8 +27,8 @@ def mean_squared_error(path: Path, reference: Path) -> float:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out_dir", type=some_path)
-    parser.add_argument("reference_dir", type=some_path)
+    parser.add_argument("out_dir", type=some_path, help="folder of pictures")
+    parser.add_argument("reference_dir", type=some_path, help="folder of *.png to compare with")
     arguments = parser.parse_args(argv)
     references = picture_files(arguments.reference_dir)
     errors = {path.name: mean_squared_error(arguments.out_dir / path.name, path) for path in references}

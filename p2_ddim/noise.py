@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import load_tensors, save_tensors
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.config import check_range
 from common.files import visible_files
 from common.rng import per_sample_noise, step_seed
@@ -57,17 +57,28 @@ def read_noise(path: Path) -> Tensor:
     return noise
 
 
+def starting_noises(folder: Path | None, size: int, count: int) -> Tensor:
+    """The first noises (count, 3, H, W) of a folder, or from a seed. Raises UserError where there are too few."""
+    if folder is None:
+        return seeded_noises(count, size)
+    paths = noise_files(folder)[:count]
+    if len(paths) < count:
+        raise UserError(f"{folder}: {len(paths)} noise files (*.pt), but {count} are wanted")
+    return torch.cat([read_noise(path) for path in paths])
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("noise_dir", type=some_path)
-    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("noise_dir", type=some_path, help="folder to write to")
+    parser.add_argument("--count", type=int, default=10, help="noises (default: 10)")
     parser.add_argument("--size", type=int, default=32, help="side, a multiple of 32 (default: 32)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="from which every noise's seed comes (default: 0)")
     arguments = parser.parse_args(argv)
     check_range("--count", arguments.count, 1)
     check_range("--seed", arguments.seed, 0)
     write_noises(arguments.noise_dir, arguments.count, arguments.size, seed=arguments.seed)
+    wrote(arguments.noise_dir, f"{arguments.count} noises")
     return 0
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.cli import UserError, command, out_of_memory, some_path
+from common.cli import UserError, add_device, command, out_of_memory, some_path, wrote
 from common.config import check_range
 from common.device import choose_device, usable_precision
 from common.diffusion import NotFinite
@@ -113,10 +113,10 @@ def sample_to_files(
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("noise_dir", type=some_path)
-    parser.add_argument("out_dir", type=some_path)
-    parser.add_argument("unet_pt", type=some_path)
-    parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
+    parser.add_argument("noise_dir", type=some_path, help="folder of NAME.pt")
+    parser.add_argument("out_dir", type=some_path, help="folder for NAME.png")
+    parser.add_argument("unet_pt", type=some_path, help="the course's UNet.pt, or weights of p2_ddim.train")
+    parser.add_argument("--num-steps", type=int, default=NUM_STEPS, help="of DDIM (default: 50)")
     parser.add_argument("--eta", type=float, default=0.0, help="0 deterministic DDIM, 1 as random as DDPM (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="for eta > 0")
     parser.add_argument(
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--chunk-size", type=int, help=f"images at a time (default: {GPU_CHUNK} on a GPU, {CPU_CHUNK} on a CPU)"
     )
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     check_range("--num-steps", arguments.num_steps, 1, NUM_TIMESTEPS - 1)
     check_range("--eta", arguments.eta, 0, 1)
@@ -157,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     how = {name: getattr(arguments, name) for name in ("eta", "seed", "num_steps", "use_clipped_model_output")}
     with alone_in(arguments.out_dir, wait=True):
         sample_to_files(model, noises, arguments.out_dir, chunk_size=chunk_size, **how)
+    if is_main_process():
+        wrote(arguments.out_dir, f"{len(noises)} pictures")
     print(f"peak memory {peak_memory(device) / 1e9:.2f} GB", file=sys.stderr)
     return 0
 

@@ -1,4 +1,4 @@
-"""DDIM samples of a face network, their inversion, and pictures of both, from Python.
+"""DDIM samples of a face network, their inversion, mixes of their noises, and pictures, from Python.
 
 from p2_ddim import load_face_unet, sample_faces, to_pictures
 faces = to_pictures(sample_faces(load_face_unet("UNet.pt"), torch.randn(4, 3, 256, 256)))  # (4, 3, 256, 256) uint8
@@ -71,6 +71,26 @@ def invert_faces(denoise: Denoiser, x_0: Tensor, *, num_steps: int = NUM_STEPS) 
     schedule = NoiseSchedule.linear(NUM_TIMESTEPS)
     *timesteps, end = reversed(ddim_timesteps(NUM_TIMESTEPS, num_steps, offset=FIRST_TIMESTEP))
     return run(ddim(denoise, x_0, schedule, timesteps, final_alpha_cumprod=schedule.alphas_cumprod[end].item())).x
+
+
+def lerp(z_0: Tensor, z_1: Tensor, w: float) -> Tensor:
+    """(1 - w) z_0 + w z_1, any shape. Of two independent Gaussians the norm shrinks to 0.71 at w = 0.5."""
+    return (1 - w) * z_0 + w * z_1
+
+
+def slerp(z_0: Tensor, z_1: Tensor, w: float) -> Tensor:
+    """Spherical interpolation of two tensors taken as vectors: z_0 at w = 0, z_1 at w = 1; keeps a common norm.
+
+    Parallel vectors, which span no arc, are interpolated linearly; so are opposite ones, whose arc is not unique.
+
+    Source: Shoemake 1985, as in Song et al. 2021 (DDIM), appendix D.5.
+    """
+    a, b = z_0.double(), z_1.double()
+    cosine = (a * b).sum() / (a.norm() * b.norm())
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    if not angle.sin() > 1e-6:
+        return lerp(z_0, z_1, w)
+    return ((torch.sin((1 - w) * angle) * a + torch.sin(w * angle) * b) / angle.sin()).to(z_0)
 
 
 def to_picture(x_0: Tensor) -> Tensor:

@@ -20,10 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import weights_id
-from common.cli import UserError, command, some_path
+from common.cli import UserError, add_device, command, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
-from common.fid import features, quality, read_set
+from common.fid import quality, read_set
+from common.inception import features
 from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
 from p2_ddim.sampling import NUM_TIMESTEPS, for_inference, rmse, sample_faces, to_pictures
@@ -46,32 +47,33 @@ def sample_in_batches(model: FaceUNet, noises: Tensor, steps: int, *, batch_size
 
 
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
-    """A CSV's rows of one network with eps kept where x_0 was clipped, by steps, in bf16 before float32.
+    """A CSV's rows of one network, by steps; where both precisions were measured, bf16's.
 
     Raises UserError where it has none.
     """
     table = read_measurements(path, ["steps", "precision", "use_clipped_model_output"])
-    rows = table[(table["weights"] == weights_id(unet_pt)) & ~table["use_clipped_model_output"]]
-    rows = rows.sort_values(["steps", "precision"]).drop_duplicates("steps")
+    rows = table[table["weights"] == weights_id(unet_pt)].sort_values(["steps", "precision"])
     if rows.empty:
         raise UserError(f"{path}: no row of {unet_pt}; measure it with p2_ddim.sweep")
-    return rows
+    return rows.drop_duplicates(["steps", "use_clipped_model_output"])
 
 
 @command
 @torch.inference_mode()
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("unet_pt", type=some_path)
+    parser.add_argument("unet_pt", type=some_path, help="the course's UNet.pt, or weights of p2_ddim.train")
     parser.add_argument("--data", required=True, help="real faces, PATH or PATH:FIRST:END (see common.fid)")
     parser.add_argument("--size", type=int, default=32, help="side of the faces (default: 32)")
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
-    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=("float32", "bf16", "fp16"), default="float32")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=f"(default: {STEPS})")
+    parser.add_argument("--seed", type=int, default=0, help="of the noises (default: 0)")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16", "fp16"), default="float32", help="(default: float32)"
+    )
     parser.add_argument("--cache", type=some_path, help="folder in which the data's features are kept between calls")
     parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     check_range("--count", arguments.count, 2)
     check_range("--seed", arguments.seed, 0)

@@ -3,8 +3,8 @@
 python3 -m p2_ddim.train @p2_ddim/presets/celeba32.txt --data FACES --run-dir runs/faces
 python3 -m p2_ddim.sample NOISE_DIR OUT_DIR runs/faces/weights.pt
 
---init starts from the weights of the same network, or of one that lacks the finest level and was trained at half the
-size.
+The preset celeba32 is the released network's recipe. --init starts from the weights of the same network, or of one
+that lacks the finest level and was trained at half the size.
 """
 
 import re
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights, sha256
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.config import option, parse_options, to_json
 from common.device import autocast, choose_device
 from common.diffusion import NoiseSchedule, stratified_timesteps
@@ -34,6 +34,8 @@ PREVIEW_SIDE, PREVIEW_STEPS = 128, 10  # pixels of as many faces as fit into a s
 
 @dataclass(frozen=True)
 class TrainOptions:
+    """Training pictures."""
+
     size: int = option(64, "side of the training pictures, a multiple of 32", smallest=32)
     batch_size: int = option(64, "images per step and process", smallest=1)
     held_out: int = option(0, "last pictures, in order of name, that training never sees", smallest=0)
@@ -160,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, preview=preview)
     if is_main_process():
         save_weights(arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options))
+        wrote(arguments.run_dir / "weights.pt")
     return 0
 
 

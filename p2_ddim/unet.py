@@ -28,7 +28,7 @@ DOWN_BLOCKS, UP_BLOCKS = 2, 3
 
 @dataclass(frozen=True)
 class FaceUNetConfig:
-    """The defaults are the course's network."""
+    """The network; the defaults are the course's."""
 
     widths: tuple[int, ...] = option(
         (128, 128, 256, 256, 512, 512), "channels of each level, finest first, multiples of 32", smallest=32

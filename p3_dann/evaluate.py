@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, add_device, command, some_path
 from common.device import choose_device
 from common.digits import DigitSet, load_digits, read_labels
 from p3_dann import augment
@@ -53,11 +53,11 @@ def agreement(model: DigitNetwork, images: Tensor, *, seed: int = 0, batch_size:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--predictions", type=some_path)
-    parser.add_argument("--labels", type=some_path)
-    parser.add_argument("--weights", type=some_path)
+    parser.add_argument("--predictions", type=some_path, help="CSV that p3_dann.predict wrote")
+    parser.add_argument("--labels", type=some_path, help="CSV with the true labels")
+    parser.add_argument("--weights", type=some_path, help="of a network to judge instead")
     parser.add_argument("--data", type=some_path, help="folder with data/*.png and val.csv")
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     if arguments.predictions and arguments.labels:
         correct, total = csv_accuracy(arguments.predictions, arguments.labels)

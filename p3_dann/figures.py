@@ -19,7 +19,7 @@ from torch import Tensor
 
 from common.cli import command, some_path
 from common.digits import load_digits
-from common.figures import save_figure
+from common.figures import BLUE, COLUMN, ORANGE, new_figure, save_figure, styled
 from common.rng import generator
 from p3_dann.inference import load_classifier
 from p3_dann.network import DigitNetwork, prepare
@@ -38,7 +38,9 @@ CLASS_COLOURS = (
     "#AA4499",
     "#777777",
 )  # Tol, muted
-DOMAIN_COLOURS = ("#0072B2", "#E69F00")  # Okabe and Ito
+DOMAIN_COLOURS = (BLUE, ORANGE)
+MARKERS = "ox"  # of a few groups
+LABEL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
 
 
 class Embedding(NamedTuple):
@@ -64,22 +66,27 @@ def embed(model: DigitNetwork, images: Tensor, domains: np.ndarray) -> Embedding
     return Embedding(TSNE(perplexity=PERPLEXITY, random_state=0).fit_transform(f), float((found == domains).mean()))
 
 
+@styled
 def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[str], colours: Sequence[str]) -> Figure:
-    """One panel per embedding, points coloured by group, a common legend."""
-    figure = Figure(figsize=(5.2 * len(embeddings), 5.6), dpi=110, layout="constrained")
-    for axis, (title, embedding) in zip(figure.subplots(1, len(embeddings)), embeddings.items()):
+    """The same points in one panel per embedding, coloured by group, with one legend.
+
+    Where there are few groups each has a marker, else each has its name at its middle, so that print tells them apart.
+    """
+    figure = new_figure(COLUMN, 2.3)
+    few = len(names) <= len(MARKERS)
+    axes = figure.subplots(1, len(embeddings))
+    for axis, (title, embedding) in zip(axes, embeddings.items()):
         for number, (name, colour) in enumerate(zip(names, colours)):
             some = embedding.points[groups == number]
-            axis.scatter(some[:, 0], some[:, 1], s=5, color=colour, label=name, linewidths=0)
-        distance = proxy_a_distance(embedding.separability)
-        axis.set_title(
-            f"{title}\ndomain told by a linear SVM: {100 * embedding.separability:.0f} %, "
-            f"proxy A-distance {distance:.2f}"
-        )
-        axis.set_xticks([])
-        axis.set_yticks([])
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(names), markerscale=4, frameon=False)
+            marker = MARKERS[number] if few else "o"
+            axis.scatter(*some.T, s=3, marker=marker, color=colour, label=name, linewidths=0.4 if few else 0)
+            if not few:
+                axis.text(*np.median(some, axis=0), name, fontweight="bold", ha="center", va="center", bbox=LABEL)
+        axis.set_title(f"{title}\ndomain told in {100 * embedding.separability:.0f} %")
+        axis.set(xticks=[], yticks=[], box_aspect=1)
+        axis.set_aspect("equal", adjustable="datalim")
+    if few:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), markerscale=3)
     return figure
 
 
@@ -87,10 +94,10 @@ def draw(embeddings: dict[str, Embedding], groups: np.ndarray, names: Sequence[s
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=some_path, required=True, help="folder with mnistm/, svhn/ and usps/")
-    parser.add_argument("--target", choices=("svhn", "usps"), required=True)
+    parser.add_argument("--target", choices=("svhn", "usps"), required=True, help="the domain adapted to")
     parser.add_argument("--before", type=some_path, required=True, help="weights trained on source")
     parser.add_argument("--after", type=some_path, required=True, help="adapted weights")
-    parser.add_argument("--out", type=some_path, required=True)
+    parser.add_argument("--out", type=some_path, required=True, help="folder for the figures")
     arguments = parser.parse_args(argv)
     parts = []
     for number, name in enumerate(("mnistm", arguments.target)):

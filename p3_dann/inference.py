@@ -7,13 +7,14 @@ labels = predict(load_classifier("svhn"), images)  # (N, 3, 28, 28) uint8 -> (N,
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.checkpoint import CHECKPOINTS, load_network
 from common.cli import UserError
 from p3_dann.network import DigitNetwork, NetworkConfig, prepare
 
-BATCH_SIZE = 64  # small ones are faster on a CPU: larger feature maps' memory goes back to the system after every layer
+BATCH_SIZE = 32  # small ones are faster on a CPU: larger feature maps' memory goes back to the system after every layer
 
 PART = 1000  # images that are looked at together; floats take four times the room
 
@@ -25,6 +26,19 @@ def load_classifier(which: str | Path) -> DigitNetwork:
     """
     path = CHECKPOINTS / f"p3_{which}.pt" if which in ("svhn", "usps") else Path(which)
     return load_network(path, DigitNetwork, NetworkConfig)
+
+
+def for_inference(model: DigitNetwork) -> DigitNetwork:
+    """The model in evaluation mode, changed in place: the same classes in less time on a CPU.
+
+    Batch normalisation is folded into the convolutions, and channels come last in memory.
+    """
+    layers = [*model.eval().extractor]
+    for i in range(1, len(layers)):
+        if isinstance(layers[i], nn.BatchNorm2d):
+            layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layers[i]), nn.Identity()
+    model.extractor = nn.Sequential(*layers)
+    return model.to(memory_format=torch.channels_last)
 
 
 def recognise_domain(images: Tensor) -> str:

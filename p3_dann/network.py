@@ -17,6 +17,8 @@ from p3_dann.adversarial import gradient_reversal
 
 @dataclass(frozen=True)
 class NetworkConfig:
+    """The network."""
+
     widths: tuple[int, ...] = option((64, 128, 128), "channels of each pair of convolutions", smallest=1)
     dropout: float = option(0.1, "after each pair but the last, whole channels", smallest=0, largest=1)
     hidden: int = option(256, "hidden units of the domain discriminator", smallest=1)

@@ -12,12 +12,18 @@ from p3_dann.adversarial import adaptation_factor, class_imbalance, conditional_
 
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """Weights of the terms. DANN alone (Ganin et al. 2016) is lambda_max 1 and the other three weights 0."""
+    """Weights of the losses.
+
+    DANN alone (Ganin et al. 2016) is lambda_max 1 and the other three weights 0.
+    """
 
     ramp_steps: int = option(
         1200, "steps over which lambda grows; progress is the share of them that is done", smallest=1
     )
     lambda_max: float = option(0.3, "largest factor of the reversed gradient", smallest=0)
+    discriminator_rate: float = option(
+        0.0, "the discriminator's by AdamW, over --learning-rate; 0 = as all else", smallest=0
+    )
     entropy: float = option(0.1, "weight of the target predictions' entropy, grown with lambda", smallest=0)
     balance: float = option(0.1, "weight of the target predictions' class imbalance, grown with lambda", smallest=0)
     pseudo: float = option(1.0, "weight of the averaged network's labels on target images", smallest=0)

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, add_device, command, some_path, wrote
 from common.device import choose_device
 from common.digits import read_digit
 from common.files import atomic_write
 from common.images import picture_files
 from common.processes import gather, is_main_process, share
-from p3_dann.inference import BATCH_SIZE, load_classifier, predict, recognise_domain
+from p3_dann.inference import BATCH_SIZE, for_inference, load_classifier, predict, recognise_domain
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray | None]:
@@ -61,11 +61,11 @@ def write_predictions(path: Path, labels: Mapping[str, int]) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image_dir", type=some_path)
-    parser.add_argument("pred_csv", type=some_path)
+    parser.add_argument("image_dir", type=some_path, help="folder of images of one domain")
+    parser.add_argument("pred_csv", type=some_path, help="the CSV to write")
     parser.add_argument("--domain", choices=("svhn", "usps"), help="(default: recognised from the images)")
     parser.add_argument("--weights", type=some_path, help="(default: the released ones of the domain)")
-    parser.add_argument("--device", default="auto")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
     images = read_images(arguments.image_dir)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensor = torch.from_numpy(np.stack(list(readable.values()))).permute(0, 3, 1, 2)
     domain = arguments.domain or recognise_domain(tensor)
     print(f"domain: {domain}", file=sys.stderr)
-    model = load_classifier(arguments.weights or domain).to(device)
+    model = for_inference(load_classifier(arguments.weights or domain)).to(device)
     names = list(readable)
     rows = share(range(len(names)), BATCH_SIZE)
     mine = zip((names[row] for row in rows), predict(model, tensor[rows]).tolist())
@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if is_main_process():
         fallback = Counter(predicted.values()).most_common(1)[0][0]
         write_predictions(arguments.pred_csv, {name: predicted.get(name, fallback) for name in images})
+        wrote(arguments.pred_csv, f"{len(images)} rows")
     return 0
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from common.cli import UserError, command, some_path
+from common.cli import UserError, command, some_path, wrote
 from common.files import atomic_write
 from common.run_folder import as_typed, read_settings
 
@@ -141,8 +141,8 @@ def print_ablation(runs: Sequence[Run]) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=some_path, nargs="+")
-    parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("runs", type=some_path, nargs="+", help="folders of finished runs")
+    parser.add_argument("--ablation", action="store_true", help="a row for each group of options instead")
     parser.add_argument("--out", type=some_path, help="write the homework's table as a CSV, too")
     arguments = parser.parse_args(argv)
     runs = [read_run(path) for path in arguments.runs]
@@ -159,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS.values()]).to_csv(
                 temporary, index_label="val accuracy, %"
             )
+        wrote(arguments.out)
     return 0
 
 

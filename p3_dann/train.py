@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import save_weights
-from common.cli import UserError, command
+from common.cli import UserError, command, wrote
 from common.config import option, parse_options, to_json
 from common.device import choose_device
 from common.digits import load_digits
@@ -42,6 +42,8 @@ MOST_LEVELS = 5  # 28 pixels, 14, 7, 3, 1
 
 @dataclass(frozen=True)
 class TrainOptions:
+    """Domains and training batches."""
+
     target: str = option("svhn", "domain to adapt to", choices=TARGETS)
     mode: str = option("dann", "adapt, or train on one domain alone", choices=("dann", "source", "target"))
     batch_size: int = option(128, "images per domain and step", smallest=1)
@@ -129,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unlabelled, val = (load_digits(arguments.data / train.target, f"{split}.csv") for split in ("train", "val"))
     recipe = {"train": to_json(train), "objective": to_json(objective)}
     settings = {**recipe, "network": to_json(config), "data": {"fingerprint": data}}
-    ema = fit(loss, model, options, arguments.run_dir, settings=settings).requires_grad_(False)
+    rates = {"domain": objective.discriminator_rate} if objective.discriminator_rate else {}
+    ema = fit(loss, model, options, arguments.run_dir, settings=settings, rates=rates).requires_grad_(False)
     if not is_main_process():
         return 0
     save_weights(arguments.run_dir / "weights.pt", ema, config, **recipe, fit=to_json(options))
@@ -141,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"val accuracy {result['val_accuracy']:.4f}, agreement {result['agreement']:.4f}")
     with atomic_write(arguments.run_dir / "result.json") as temporary:
         temporary.write_text(json.dumps(result) + "\n", encoding="utf-8")
+    wrote(arguments.run_dir / "weights.pt")
     return 0
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from common.files import REPOSITORY
 
-STARTS_PROCESSES = ("test_trainings.py", "test_environment.py")
+STARTS_PROCESSES = ("test_trainings.py", "test_environment.py", "test_documents.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

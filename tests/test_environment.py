@@ -18,7 +18,7 @@ def clone(tmp_path):
     root = tmp_path / "a clone"
     root.mkdir()
     shutil.copy(REPOSITORY / "environment.sh", root)
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-current.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-current.txt", "requirements-report.txt"):
         (root / name).write_text("")
     return root
 
@@ -143,7 +143,7 @@ def wheels(clone):
         wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
         wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("tiny-1.0.dist-info/RECORD", "")
-    (clone / "requirements.txt").write_text("tiny==1.0\n")
+    (clone / "requirements.txt").write_text('tiny==1.0  # small\nabsent==1.0; python_version < "3"\n')
     return folder
 
 

@@ -9,6 +9,8 @@ from common.cli import UserError
 from common.config import parse_options, to_json
 
 CHOSEN_PER_RUN = {"seed", "save_every", "log_every"}
+DANN_ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
+DANN_ALONE |= {"domain_statistics": True, "discriminator_rate": 0.25}
 
 
 def parsed(monkeypatch, package, *presets):
@@ -56,14 +58,14 @@ def test_every_preset_is_a_command_line(monkeypatch):
     [
         ("source", {"mode": "source"}),
         ("target", {"mode": "target"}),
-        ("dann_alone", {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}),
+        ("dann_alone", DANN_ALONE),
         ("no_reversal", {"lambda_max": 0.0}),
         ("no_pseudo", {"pseudo": 0.0}),
         ("no_entropy", {"entropy": 0.0, "balance": 0.0}),
         ("no_instance_norm", {"instance_norm": False}),
     ],
 )
-def test_a_preset_of_the_ablation_changes_one_thing(monkeypatch, preset, changed):
+def test_a_preset_of_the_ablation_changes_what_it_says(monkeypatch, preset, changed):
     whole, part = (parsed(monkeypatch, "p3_dann", *presets) for presets in (["svhn"], ["svhn", preset]))
     assert whole.keys() == part.keys()
     different = {

@@ -1,9 +1,7 @@
-import types
-
 import numpy as np
 import pytest
 
-from common import fid
+from common import fid, inception
 from common.cli import UserError
 
 
@@ -19,11 +17,12 @@ class Colours:
 def stand_in(monkeypatch):
     calls = []
 
-    def inception():
-        calls.append(1)
-        return Colours()
+    def network(dims=None):
+        calls.append(dims)
+        return inception.Network("colours", 6, Colours())
 
-    monkeypatch.setattr(fid, "fid768", lambda: types.SimpleNamespace(Inception=inception))
+    monkeypatch.setattr(inception, "find_network", network)
+    monkeypatch.setattr(fid, "find_network", network)
     return calls
 
 
@@ -43,27 +42,23 @@ def test_distance_is_that_of_a_matrix_root_where_covariances_do_not_commute(real
     random = np.random.RandomState(1)
     a, b = random.randn(300, 5) @ random.randn(5, 5), random.randn(200, 5) @ random.randn(5, 5) + 1
     moments = [(f.mean(0), np.cov(f, rowvar=False)) for f in (a, b)]
-    assert fid.frechet_distance(a, b) == pytest.approx(fid.fid768().frechet(*moments[0], *moments[1]))
+    assert fid.frechet_distance(a, b) == pytest.approx(inception.fid768().frechet(*moments[0], *moments[1]))
     assert fid.frechet_distance(a, b) == pytest.approx(fid.frechet_distance(b, a))
 
 
 def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
     images = np.random.RandomState(0).randint(0, 256, (45, 28, 28, 3), dtype=np.uint8)
-    found = fid.features(images, tmp_path)
+    found = inception.features(images, tmp_path)
     (stored,) = tmp_path.iterdir()
     assert np.array_equal(found, Colours()(images)) and len(stand_in) == 1  # three batches, in order
-    np.savez(stored, features=found + 1)
-    assert np.array_equal(fid.features(images, tmp_path), found + 1) and len(stand_in) == 1
-    assert np.array_equal(fid.features(images[:44], tmp_path), found[:44]) and len(stand_in) == 2
-    assert np.allclose(fid.features(images.reshape(45, 56, 14, 3), tmp_path), found, atol=1e-6) and len(stand_in) == 3
-    assert np.array_equal(fid.features(images), found) and len([*tmp_path.iterdir()]) == 3
-
-
-def test_real_features_have_768_numbers(real_data, monkeypatch):
-    monkeypatch.setenv("HW2_REAL_DATA", str(real_data))
-    images = np.random.RandomState(0).randint(0, 256, (3, 28, 28, 3), dtype=np.uint8)
-    found = fid.features(images)
-    assert found.shape == (3, 768) and np.allclose(fid.features(images[:2]), found[:2], atol=1e-4)
+    np.save(stored, found + 1)
+    assert np.array_equal(inception.features(images, tmp_path), found + 1) and len(stand_in) == 1
+    assert np.array_equal(inception.features(images[:44], tmp_path), found[:44]) and len(stand_in) == 2
+    assert (
+        np.allclose(inception.features(images.reshape(45, 56, 14, 3), tmp_path), found, atol=1e-6)
+        and len(stand_in) == 3
+    )
+    assert np.array_equal(inception.features(images), found) and len([*tmp_path.iterdir()]) == 3
 
 
 def test_quality_is_of_the_images_against_the_reference(stand_in):
@@ -116,8 +111,10 @@ def test_two_sets_are_compared_on_the_command_line(stand_in, tmp_path, capsys):
     np.savez(tmp_path / "a.npz", images=np.random.RandomState(0).randint(0, 256, (14, 28, 28, 3), dtype=np.uint8))
     a = str(tmp_path / "a.npz")
     assert fid.main([f"{a}:0:7", f"{a}:7:14", "--cache", str(tmp_path / "kept")]) == 0
-    line = capsys.readouterr().out
-    assert line.startswith("7 images against 7: FID-768 ") and len(list((tmp_path / "kept").iterdir())) == 2
+    line, err = capsys.readouterr()
+    assert line.startswith("FID-6 ") and "N = 7 against 7\nreal against real: too few" in line
+    assert "warning" not in err
+    assert len(list((tmp_path / "kept").iterdir())) == 2
     assert fid.main([f"{a}:0:7", f"{a}:7:14", "--size", "14"]) == 0 and capsys.readouterr().out != line
     assert fid.main([f"{a}:0:7", f"{a}:7:14", "--size", "7"]) == 2 and "--size 7" in capsys.readouterr().err
     assert fid.read_set(f"{a}:3:5", None).shape == (2, 28, 28, 3) and fid.read_set(a, 8).shape == (14, 8, 8, 3)
@@ -127,7 +124,55 @@ def test_two_sets_are_compared_on_the_command_line(stand_in, tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
-def test_without_the_features_the_user_hears_where_they_belong(monkeypatch):
-    monkeypatch.delenv("HW2_REAL_DATA", raising=False)
-    with pytest.raises(UserError, match="eval/fid768.py"):
-        fid.fid768()
+def test_real_sets_of_the_same_size_stand_beside(stand_in, tmp_path, capsys):
+    pictures = np.random.RandomState(0).randint(0, 256, (40, 28, 28, 3), dtype=np.uint8)
+    pictures[:6] //= 2
+    np.savez(tmp_path / "a.npz", images=pictures)
+    a = str(tmp_path / "a.npz")
+    assert fid.main([f"{a}:0:6", f"{a}:6:40"]) == 0
+    out, err = capsys.readouterr()
+    ours, real, source = out.splitlines()
+    assert "N = 6 against 34" in ours and real.startswith("real against real: FID-6 ") and "N = 6 against 6" in real
+    fids, kids = (
+        [float(line.split(f"{name} ")[1].split(",")[0]) for line in (ours, real)] for name in ("FID-6", "KID")
+    )
+    assert fids[0] > fids[1] and kids[0] > kids[1] and source == "features: colours"
+    assert "6 images for 6 features" in err and "KID" in err
+
+
+def test_a_reference_of_moments_gives_the_same_distance(stand_in, tmp_path, capsys):
+    pictures = np.random.RandomState(0).randint(0, 256, (20, 28, 28, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pictures)
+    mu, sigma = fid.moments(Colours()(pictures[8:]))
+    np.savez(tmp_path / "moments.npz", mu=mu, sigma=sigma)
+    a = str(tmp_path / "a.npz")
+    assert fid.main([f"{a}:0:8", f"{a}:8:20"]) == 0
+    from_pictures = capsys.readouterr().out.split(",")[0]
+    assert fid.main([f"{a}:0:8", str(tmp_path / "moments.npz")]) == 0
+    assert capsys.readouterr().out.split(",")[0] == from_pictures and stand_in == [None, 6]
+    np.savez(tmp_path / "moments.npz", mu=mu[:3], sigma=sigma[:3, :3])
+    assert fid.main([f"{a}:0:8", str(tmp_path / "moments.npz")]) == 2 and "of 3 features" in capsys.readouterr().err
+
+
+def test_kernel_distance_is_unbiased_and_as_defined():
+    random = np.random.RandomState(0)
+    a, b = random.randn(5, 3).astype(np.float32), random.randn(4, 3).astype(np.float32) + 1
+
+    def kernel(x, y):
+        return (float(x.astype(np.float64) @ y) / 3 + 1) ** 3
+
+    within = [np.mean([kernel(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j]) for s in (a, b)]
+    between = np.mean([kernel(x, y) for x in a for y in b])
+    assert fid.kernel_distance(a, b) == pytest.approx(sum(within) - 2 * between)
+    small = [fid.kernel_distance(*random.randn(2, 6, 3).astype(np.float32)) for _ in range(400)]
+    assert np.mean(small) == pytest.approx(0, abs=3 * np.std(small) / 20) and min(small) < 0
+
+
+def test_density_and_coverage_are_those_of_prdc():
+    prdc = pytest.importorskip("prdc", reason="pip install prdc")
+    random = np.random.RandomState(0)
+    real, ours = random.randn(1500, 8).astype(np.float32), 0.9 * random.randn(300, 8).astype(np.float32)
+    theirs = prdc.compute_prdc(real, ours, nearest_k=5)
+    density, coverage = fid.density_and_coverage(ours, real)
+    assert density == pytest.approx(theirs["density"], rel=1e-3)
+    assert coverage == pytest.approx(theirs["coverage"], abs=1e-3)

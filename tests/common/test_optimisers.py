@@ -33,6 +33,15 @@ def test_only_matrices_and_kernels_decay():
     assert {*decayed, *others} == {*module.parameters()}
 
 
+def test_a_named_child_is_adamws_at_its_own_rate():
+    module = nn.ModuleDict({"body": nn.Linear(32, 32), "head": nn.Linear(32, 32)})
+    muon, adamw = make_optimizers(module, FitOptions(optimizer="muon", weight_decay=0.1), {"head": 0.25})
+    assert muon.param_groups[0]["params"] == [module["body"].weight]
+    found = {p: (group["weight_decay"], group["rate"]) for group in adamw.param_groups for p in group["params"]}
+    head, body = module["head"], module["body"]
+    assert found == {head.weight: (0.1, 0.25), head.bias: (0.0, 0.25), body.bias: (0.0, 1.0)}
+
+
 def test_learning_rate_is_a_trapezoid():
     options = FitOptions(steps=100, warmup=10, cooldown=0.2)
     factors = [learning_rate_factor(step, options) for step in range(100)]

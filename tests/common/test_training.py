@@ -12,7 +12,7 @@ from common.cli import Stopped, UserError
 from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
-from common.training import fit, training_parser
+from common.training import check_batch_size, fit, training_parser
 from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet
 from p2_ddim.train import eps_loss
@@ -41,6 +41,29 @@ def test_an_interrupted_run_ends_the_same_to_the_bit(tmp_path, stop, optimizer):
         assert all(row.pop("seconds") > 0 for row in rows)
     assert metrics[0] == metrics[1]
     assert [row["step"] for row in metrics[0]] == [2, 4, 6]
+
+
+def test_a_line_of_metrics_has_the_means_since_the_last_one(tmp_path):
+    fit(lambda m, s: (loss(m, s)[0], {"number": s.step / 3}), network(), OPTIONS, tmp_path)
+    rows = read_metrics(tmp_path)
+    assert [row["number"] for row in rows] == pytest.approx([0.5 / 3, 2.5 / 3, 4.5 / 3], rel=1e-5)
+    assert rows[0]["learning_rate"] > 0 and rows[0]["gradient_norm"] > 0
+
+
+def test_a_child_with_a_rate_moves_by_it(tmp_path):
+    moved = []
+    for rate in (1.0, 0.25):
+        module = network()
+        before = module[4].bias.detach().clone()
+        fit(loss, module, replace(OPTIONS, steps=1), tmp_path / str(rate), rates={"4": rate})
+        moved.append((module[4].bias.detach() - before).abs().max().item())
+    assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-4)
+
+
+def test_a_batch_larger_than_the_data_set_is_one_line():
+    check_batch_size(5, 5)
+    with pytest.raises(UserError, match="--batch-size 6: the data set has 5 images"):
+        check_batch_size(6, 5)
 
 
 def test_metrics_that_are_not_finite_are_null(tmp_path):

@@ -1,13 +1,16 @@
 import io
+import os
 import re
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from homework import archive
+from tests.helpers import TINY_DENOISER
 
 
 def png(mode="RGB", size=(28, 28), kind="PNG"):
@@ -92,7 +95,8 @@ def test_a_submission_holds_code_images_and_report(folder, tmp_path, capsys):
     assert archive.main(["images", str(folder), str(images)]) == 0
     assert archive.main(["code", str(code)]) == 0
     assert archive.main(["submission", str(tmp_path / "hw3_r1.zip"), *map(str, (images, code, report))]) == 0
-    assert zipfile.ZipFile(tmp_path / "hw3_r1.zip").namelist() == ["img_r1.zip", "code_r1.zip", "report_r1.pdf"]
+    names = [f"hw3_r1/{name}" for name in ("img_r1.zip", "code_r1.zip", "report_r1.pdf")]
+    assert zipfile.ZipFile(tmp_path / "hw3_r1.zip").namelist() == names
     zipfile.ZipFile(code).extractall(tmp_path / "code")
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["readme.md", "requirements.txt", "src"]
     modules = re.findall(r"python3 -m ((?:common|p1_cond_ddpm)[.\w]+)", (tmp_path / "code" / "readme.md").read_text())
@@ -108,3 +112,25 @@ def test_a_submission_holds_code_images_and_report(folder, tmp_path, capsys):
     images.write_bytes(code.read_bytes())
     assert archive.main(["submission", str(tmp_path / "other.zip"), str(images)]) == 2
     assert "missing files, 5" in capsys.readouterr().err and not (tmp_path / "other.zip").exists()
+
+
+@pytest.mark.processes
+def test_the_three_files_of_hku_train_by_themselves(tmp_path):
+    assert archive.main(["hku", str(tmp_path / "hku")]) == 0
+    assert sorted(path.name for path in (tmp_path / "hku").iterdir()) == ["model.py", "train_mnist.py", "unet.py"]
+    images = np.random.RandomState(0).randint(0, 256, (20, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "mnist.npz", images=images, labels=np.arange(20) % 10)
+    options = [*TINY_DENOISER, "--steps", "1", "--batch-size", "4", "--num-timesteps", "10", "--precision", "float32"]
+    train = [sys.executable, "hku/train_mnist.py", "--data", "mnist.npz"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*train, "--run-dir", "run", *options], cwd=tmp_path, env=environment, check=True)
+    assert {"preview_0000001.png", "curves.png", "weights.pt"} < {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_the_report_gets_the_name_that_the_course_asks_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(archive, "REPOSITORY", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "report.pdf").write_bytes(b"%PDF")
+    assert archive.main(["report", "r12345678"]) == 0
+    assert (tmp_path / "hw2_r12345678.pdf").read_bytes() == b"%PDF"
+    assert archive.main(["report", "../x"]) == 2 and "student ID" in capsys.readouterr().err

@@ -1,5 +1,7 @@
+import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -8,73 +10,83 @@ from PIL import Image
 
 from common import figures
 from common.checkpoint import sha256
+from common.cli import UserError
 from homework import report
 
-TEMPLATE = """# A report
-
-Words with `code`, **weight** and a [link](https://example.org), {words}
-
-![What is shown](picture.png "50 %")
-
-{{table.csv: b, a}}
+pytest.importorskip("typst", reason="no typst; install requirements-report.txt")
+SOURCE = """#set page(width: 9cm, height: 9cm)
+#let found = csv("table.csv", row-type: dictionary)
+#image("figures/f.svg", width: 2cm)
+b is #found.first().b
 """
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """A template with a table and a picture of the one released checkpoint: its folder."""
+    """A source with a table, and a figure of the one released checkpoint and this table: its folder."""
     (tmp_path / "weights.pt").write_bytes(b"weights")
     manifest = {"files": {"weights.pt": {"sha256": sha256(tmp_path / "weights.pt"), "size": 7}}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(report, "CHECKPOINTS", tmp_path)
-    figures.save_picture(
-        torch.zeros(3, 20, 30, dtype=torch.uint8), tmp_path / "picture.png", [tmp_path / "weights.pt"], enlarged=2
-    )
-    pd.DataFrame({"a": [1.50, 2.0], "b": ["x", "y"]}).to_csv(tmp_path / "table.csv", index=False)
-    (tmp_path / "report_template.md").write_text(TEMPLATE.replace("{words}", "many " * 40))
+    pd.DataFrame({"a": [1], "b": ["x"]}).to_csv(tmp_path / "table.csv", index=False)
+    sources = [tmp_path / "weights.pt", tmp_path / "table.csv"]
+    figures.save_figure(Figure(figsize=(1, 1)), tmp_path / "figures" / "f.svg", sources)
+    (tmp_path / "r.typ").write_text(SOURCE)
     return tmp_path
 
 
-def test_a_report_is_markdown_and_pdf(written):
-    command = ["--template", str(written / "report_template.md")]
+def test_a_report_is_the_same_pdf_every_time_and_its_pages_are_shown(written, capsys):
+    command = [str(written / "r.typ"), "--pages", str(written / "pages")]
     assert report.main(command) == 0
-    text, pdf = (written / "report.md").read_text(), (written / "report.pdf").read_bytes()
-    assert "| b | a |\n| --- | --- |\n| x | 1.5 |" in text and "{{" not in text
-    assert pdf.startswith(b"%PDF") and pdf.count(b"/Type /Page ") == 1
-    assert report.main(command) == 0 and (written / "report.pdf").read_bytes() == pdf
-
-
-def test_a_picture_of_a_replaced_checkpoint_is_refused(written, capsys):
-    manifest = {"files": {"weights.pt": {"sha256": "0" * 64, "size": 7}}}
-    (written / "manifest.json").write_text(json.dumps(manifest))
-    assert report.main(["--template", str(written / "report_template.md")]) == 2
-    assert "picture.png: drawn from an older checkpoints/weights.pt" in capsys.readouterr().err
-    assert not (written / "report.md").exists()
+    pdf = (written / "r.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and [path.name for path in (written / "pages").iterdir()] == ["r_1.png"]
+    assert f"wrote {written / 'r.pdf'}" in capsys.readouterr().err
+    assert report.main(command) == 0 and (written / "r.pdf").read_bytes() == pdf
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda folder: (folder / "table.csv").write_text("a\n1\n"), "no column b"),
-        (lambda folder: (folder / "table.csv").unlink(), "table.csv: no such file"),
-        (lambda folder: Image.new("RGB", (3, 3)).save(folder / "picture.png"), "says which checkpoints"),
-        (lambda folder: (folder / "report_template.md").write_text("word " * 9000), "shorten it"),
+        (lambda folder: (folder / "manifest.json").write_text('{"files": {"weights.pt": {"sha256": "0"}}}'), "weights"),
+        (lambda folder: (folder / "table.csv").write_text("a,b\n2,x\n"), "f.svg: drawn from an older table.csv"),
+        (lambda folder: (folder / "table.csv").write_text("a\n1\n"), "older table.csv"),
+        (lambda folder: Image.new("RGB", (3, 3)).save(folder / "figures" / "g.png"), "says what it was drawn from"),
+        (lambda folder: (folder / "figures" / "f.svg").unlink(), "file not found"),
+        (lambda folder: (folder / "r.typ").write_text("#lorem(9000)\n" + SOURCE), "pages, but a report may have 6"),
+        (lambda folder: (folder / "r.typ").unlink(), "r.typ: no such file"),
     ],
 )
-def test_what_is_missing_is_said_on_one_line(written, capsys, change, words):
+def test_what_is_stale_missing_or_too_long_is_said_on_one_line(written, capsys, change, words):
     change(written)
-    assert report.main(["--template", str(written / "report_template.md")]) == 2
-    assert words in capsys.readouterr().err and not (written / "report.pdf").exists()
+    assert report.main([str(written / "r.typ")]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and not (written / "r.pdf").exists()
 
 
-def test_lines_fit_the_page():
-    lines = list(report.wrapped("some words of a paragraph " * 50, report.TEXT))
-    limit = report.WIDTH - 2 * report.MARGIN
-    assert all(report.width_of(line, report.TEXT, "sans-serif") <= limit for line in lines)
-    assert all(report.width_of(line + " paragraph", report.TEXT, "sans-serif") > limit for line in lines[:-1])
+@pytest.mark.parametrize("source", report.SOURCES, ids=lambda path: path.stem)
+def test_the_reports_are_fresh_and_no_page_is_half_empty(source):
+    report.check_figures(report.DOCS)
+    pages = report.compiled(source, format="png", ppi=20)
+    assert 3 <= len(pages) <= report.MOST_PAGES
+    for page in pages:
+        with Image.open(io.BytesIO(page)) as picture:
+            ink = np.asarray(picture.convert("L"))[: picture.height * 9 // 10] < 200  # without the page's number
+            assert np.flatnonzero(ink.any(axis=1)).max() > picture.height / 2
 
 
-def test_a_figure_is_stamped_like_a_picture(tmp_path):
+@pytest.mark.parametrize("name", ["f.png", "f.svg", "picture.png"])
+def test_a_figure_names_its_sources_and_has_the_same_bytes_every_time(tmp_path, name):
     (tmp_path / "w.pt").write_bytes(b"w")
-    figures.save_figure(Figure(figsize=(1, 1)), tmp_path / "f.png", [tmp_path / "w.pt"])
-    figures.check_fresh(tmp_path / "f.png", {"w.pt": sha256(tmp_path / "w.pt"), "other.pt": "0"})
+    (tmp_path / "t.csv").write_text("a\n")
+    sources, contents = [tmp_path / "w.pt", tmp_path / "t.csv"], []
+    for _ in range(2):
+        if name == "picture.png":
+            figures.save_picture(torch.zeros(3, 2, 2, dtype=torch.uint8), tmp_path / name, sources)
+        else:
+            figures.save_figure(Figure(figsize=(1, 1)), tmp_path / name, sources)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert figures.sources_of(tmp_path / name) == {path.name: sha256(path) for path in sources}
+    figures.check_fresh(tmp_path / name, {"w.pt": sha256(tmp_path / "w.pt"), "other.pt": "0"})
+    with pytest.raises(UserError, match="older t.csv"):
+        figures.check_fresh(tmp_path / name, {"t.csv": "0"})

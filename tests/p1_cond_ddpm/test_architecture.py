@@ -1,4 +1,4 @@
-from p1_cond_ddpm.architecture import draw_architecture, traced
+from p1_cond_ddpm.architecture import draw_architecture, skips, traced
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
@@ -15,7 +15,12 @@ def test_layers_are_those_of_a_pass_in_order():
     assert not hooks
 
 
-def test_a_box_for_every_layer():
+def test_a_box_for_every_layer_and_a_skip_for_every_block_on_the_way_down():
     model = UNet(UNetConfig())
-    axis = draw_architecture(model).axes[0]
-    assert len(axis.patches) == len(traced(model)) and "4.24 M parameters" in axis.get_title()
+    layers, axis = traced(model), draw_architecture(model).axes[0]
+    words = [text.get_text() for text in axis.texts]
+    assert len(axis.patches) == len(layers) and "7×7×160" in words and words.count("residual block") == 10
+    found = skips(model, layers)
+    assert [(layers[left].side, layers[right].side) for left, right in found] == [(14, 14)] * 2 + [(7, 7)] * 2
+    assert all(layers[right].name == "conv 1×1" and layers[right + 1].kind == "residual block" for _, right in found)
+    assert [left for left, _ in found] == [1, 2, 4, 5] and [right for _, right in found] == [17, 15, 12, 10]

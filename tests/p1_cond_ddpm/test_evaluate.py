@@ -29,8 +29,8 @@ def test_seeds_are_sampled_and_averaged(tmp_path, capsys):
         assert sample.main([str(tmp_path / seed), "--seed", seed, *options]) == 0
         assert evaluate.main([str(tmp_path / seed)]) == 0
         accuracies.append(float(capsys.readouterr().out.splitlines()[0].removeprefix("own judge's accuracy ")))
-        assert f"seed {seed}: own judge {accuracies[-1]:.4f}" in out
-    assert f"own judge: mean of 2 seeds {sum(accuracies) / 2:.4f}, worst {min(accuracies):.4f}" in out
+        assert f"seed {seed}: own_judge {accuracies[-1]:.4f}" in out
+    assert f"own_judge: mean of 2 seeds {sum(accuracies) / 2:.4f}, worst {min(accuracies):.4f}" in out
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder", "--seeds", "0"]])

@@ -158,7 +158,7 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
     small = [*TINY_DENOISER, "--steps", "1", "--batch-size", "2"]
     small += ["--num-timesteps", "5"]  # fewer than the preview's steps
     for fill, code in ((0, 0), (0, 0), (9, 2)):
-        np.savez(tmp_path / "set.npz", images=np.full((3, 28, 28), fill, dtype=np.uint8))
+        np.savez(tmp_path / "set.npz", images=np.full((6, 28, 28), fill, dtype=np.uint8))
         assert train.main(["--data", str(tmp_path / "set.npz"), "--run-dir", str(tmp_path / "run"), *small]) == code
     assert "other options" in capsys.readouterr().err
     assert load_weights(tmp_path / "run" / "weights.pt").metadata["labelled"] is False

@@ -1,9 +1,10 @@
+import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from common.checkpoint import save_weights, sha256
-from p2_ddim import figures, noise, sampling
+from common.figures import sources_of
+from p2_ddim import figures, interpolate, noise, sampling
 from p2_ddim.sampling import sample_faces
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
@@ -34,8 +35,33 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     (tmp_path / "figures" / "p2_eta.png").unlink()
     assert figures.main([*arguments, "--only", "eta"]) == 0
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["p2_eta.png", "p2_grid.png", "p2_interpolation.png", "p2_inversion.png", "p2_steps.png"]
-    assert all(min(Image.open(tmp_path / "figures" / name).size) > 300 for name in names)
+    assert names == ["p2_eta.png", "p2_grid.png", "p2_interpolation.svg", "p2_inversion.png", "p2_steps.svg"]
+    assert {*sources_of(tmp_path / "figures" / "p2_steps.svg")} == {"w.pt", "steps.csv"}
+    words = (tmp_path / "figures" / "p2_steps.svg").read_text()
+    assert "noise kept" in words and "noise computed anew" not in words  # as the sweep has it
+
+
+def test_the_steps_have_a_line_for_each_convention(tmp_path):
+    rows = [
+        {"steps": n, "distance": n, "fid768": n, "use_clipped_model_output": b} for n in (1, 2) for b in (True, False)
+    ]
+    config = FaceUNetConfig(widths=(32,), attention_levels=(), time_channels=16, embedding=16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "sample_faces", lambda denoise, x_T, **options: x_T)
+        figure = figures.draw_steps(FaceUNet(config), torch.randn(2, 3, 32, 32), pd.DataFrame(rows))
+    labels = [line.get_label() for line in figure.axes[1].lines]
+    assert labels[:2] == ["noise kept (course)", "noise computed anew"]
+
+
+def test_a_command_draws_rows_of_both_ways_between_two_noises(tmp_path, monkeypatch, capsys):
+    config = FaceUNetConfig(widths=(32,), attention_levels=(), time_channels=16, embedding=16)
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    seen = []
+    monkeypatch.setattr(interpolate, "sample_faces", lambda denoise, z: seen.append(z) or z)
+    assert interpolate.main([str(tmp_path / "w.pt"), str(tmp_path / "i.svg"), "--points", "3"]) == 0
+    z_0, z_1 = noise.seeded_noises(2, 32).split(1)
+    assert [len(z) for z in seen] == [3, 3] and torch.allclose(seen[1][1:2], (z_0 + z_1) / 2)
+    assert torch.allclose(seen[0][1:2], sampling.slerp(z_0, z_1, 0.5)) and "wrote" in capsys.readouterr().err
 
 
 def test_too_few_noises_are_reported(tmp_path, capsys):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2_ddim.interpolate import lerp, slerp
+from p2_ddim.sampling import lerp, slerp
 
 
 def pair(seed, size=64):

@@ -43,7 +43,7 @@ def test_rows_of_one_network_are_found(tmp_path):
     table = pd.DataFrame(rows, columns=["weights", "steps", "precision", "use_clipped_model_output"])
     table.to_csv(tmp_path / "steps.csv", index=False)
     measured = sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")
-    assert measured["steps"].tolist() == [3, 9] and measured["precision"].tolist() == ["bf16", "float32"]
+    assert measured["steps"].tolist() == [3, 4, 9] and measured["precision"].tolist() == ["bf16", "bf16", "float32"]
     (tmp_path / "w.pt").write_bytes(b"other")
     with pytest.raises(UserError, match="no row of"):
         sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")

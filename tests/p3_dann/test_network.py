@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from p3_dann.inference import for_inference
 from p3_dann.network import DigitNetwork, DomainBatchNorm2d, NetworkConfig
+from tests.helpers import randomised
 
 
 def test_each_domain_is_normalised_by_itself_and_the_targets_statistics_stay():
@@ -24,3 +26,15 @@ def test_the_network_knows_its_options(domain_statistics):
     assert network.config == config
     assert any(isinstance(m, DomainBatchNorm2d) for m in network.modules()) == domain_statistics
     assert network(torch.randn(4, 3, 28, 28)).features.shape == (4, 8)
+
+
+def test_folding_for_inference_changes_no_output():
+    network = randomised(DigitNetwork(NetworkConfig(widths=(8, 16))))
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean, -1, 1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    x = torch.randn(4, 3, 28, 28)
+    expected = network(x).logits
+    folded = for_inference(network)
+    assert torch.allclose(folded(x).logits, expected, atol=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())

@@ -1,0 +1,149 @@
+"""What README and the guides tell one to type is a command line; the numbers of their tables are those of docs/."""
+
+import argparse
+import csv
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from common.files import REPOSITORY
+from p1_cond_ddpm.sampling import GRADED
+
+DOCS = REPOSITORY / "docs"
+GUIDES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "checkpoints" / "README.md"]
+GUIDES += [path for path in sorted(DOCS.glob("*.md")) if path.name != "experiments.md"]
+SCRIPTS = {
+    "hw2_1.sh": "p1_cond_ddpm.sample",
+    "hw2_2.sh": "p2_ddim.sample",
+    "hw2_3.sh": "p3_dann.predict",
+    "hw2_download.sh": "homework.download",
+    "demo.sh": "homework.demo",
+}
+OTHERS = (". ./environment.sh", "pip install ", "python3 -m pytorch_fid ", "mutmut ")  # not of this repository
+README = GUIDES[0].read_text(encoding="utf-8")
+MNIST = (DOCS / "mnist.md").read_text(encoding="utf-8")
+
+
+class Parsed(Exception):
+    """A command line that its module's own parser has taken."""
+
+
+def command_lines():
+    """Every command of a block, or of running text; $W is what the guide set it to."""
+    for guide in GUIDES:
+        text = guide.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in joined(block)]
+        lines += re.findall(r"`((?:bash|python3 -m) [^`…]+)`", text)
+        for line in lines:
+            if found := re.match(r"(\w+)=(\S+)", line):
+                lines = [other.replace(f"${found[1]}", found[2]) for other in lines]
+        yield from (line for line in lines if not re.match(r"\w+=", line))
+
+
+def joined(block):
+    """A block's lines, those that a backslash ends with the next, without comments."""
+    whole = re.sub(r"\\\n\s*", "", block)
+    return [line for line in (re.sub(r"(^|\s+)#.*", "", line) for line in whole.splitlines()) if line]
+
+
+def parse(module, arguments, monkeypatch):
+    """Let a module's own parser read arguments, and stop there."""
+    keep = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, *given, **options):
+        keep(parser, *given, **options)  # exits where the line asks for help
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises((Parsed, SystemExit)) as end:
+        importlib.import_module(module).main(arguments)
+    assert isinstance(end.value, Parsed) or end.value.code == 0
+
+
+@pytest.mark.parametrize("line", sorted({*command_lines()}))
+def test_a_guides_line_is_a_command_line(line, monkeypatch):
+    words = shlex.split(line)
+    released = [word for word in words if re.fullmatch(r"checkpoints/\w+\.pt", word)]
+    assert all((REPOSITORY / word).is_file() for word in released)
+    if line.startswith(OTHERS):
+        return
+    if words[0] == "bash":
+        assert (REPOSITORY / words[1]).is_file()
+        if words[1] in SCRIPTS:
+            parse(SCRIPTS[words[1]], words[2:], monkeypatch)
+        return
+    module, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1].removesuffix(".py"), words[2:])
+    assert words[0] == "python3"
+    parse(module, arguments, monkeypatch)
+
+
+def test_the_lines_are_found():
+    lines = {*command_lines()}
+    assert (
+        "python3 -m p1_cond_ddpm.sample runs/threes --weights checkpoints/p1_mnist.pt --count 20 --labels 3"
+        + (" --contrast 1.03")
+        in lines
+    )
+    assert len(lines) > 40
+
+
+def test_readmes_lines_of_faces_and_python_run(tmp_path):
+    """Shortened: one noise, two steps."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+    noise, faces = joined(next(block for block in blocks if "p2_ddim.noise" in block))
+    faces = faces.replace("hw2_2.sh", f"{REPOSITORY}/hw2_2.sh").replace("checkpoints", f"{REPOSITORY}/checkpoints")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
+    for line in (noise.replace("--count 64", "--count 1"), f"{faces} --num-steps 2"):
+        subprocess.run(line, shell=True, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert [path.name for path in (tmp_path / "runs" / "faces_out").iterdir()] == ["00.png"]
+    code = re.search(r"```python\n(.*?)```", README, re.S)[1] + "print(*sevens.shape, *digits.shape)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.stdout == "3 3 28 28 3\n", result.stderr
+
+
+def cells(start):
+    """The cells of README's table rows that begin with a text."""
+    rows = [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith(start)]
+    assert rows, start
+    return rows
+
+
+def test_readmes_scores_are_those_of_docs():
+    seeds, steps, demo = (pd.read_csv(DOCS / f"{name}.csv") for name in ("p1_seeds", "p2_steps", "demo"))
+    guided = seeds[seeds["guidance_scale"] == GRADED.guidance_scale]["given_judge"]
+    [[_, measure, *_, accuracy]] = cells("| 1 digits | accuracy of 1000 digits")
+    assert f"mean of {len(guided)} seeds" in measure
+    assert accuracy == f"{100 * guided.mean():.1f} % ({100 * guided.min():.1f} %)"
+    sweep = pd.read_csv(DOCS / "p1_sweep.csv")
+    unguided = sweep[(sweep["sampler"] == "ddpm") & (sweep["num_steps"] == 18) & (sweep["guidance_scale"] == 1)]
+    assert cells("| 1 digits | the same without")[0][-1] == f"{100 * unguided['own_judge'].item():.1f} %"
+    assert cells("| 2 faces | mean squared error")[0][-1] == demo.set_index("problem")["reached"]["2 faces"]
+    homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]
+    assert cells("| 2 faces | FID-768")[0][-1] == f"{homework['fid768'].iloc[-1]:.3f}"
+    table = pd.read_csv(DOCS / "p3_table.csv", index_col=0).loc["DANN with self-training (released)"]
+    assert [row[-1] for row in cells("| 3 MNIST-M → ")] == table.tolist()
+
+
+def test_the_guides_tables_are_those_of_docs():
+    demo = [" | ".join(map(str, row)) for row in pd.read_csv(DOCS / "demo.csv").to_numpy()]
+    assert [f"| {row} |" in README for row in demo] == [True] * len(demo)
+    training = (DOCS / "training.md").read_text(encoding="utf-8")
+    for row in csv.reader((DOCS / "p3_table.csv").read_text(encoding="utf-8").splitlines()):
+        assert f"| {' | '.join(row)} |" in training
+    sweep = pd.read_csv(DOCS / "p1_mnist_sweep.csv")
+    for sampler, contrast, *found in re.findall(r"^\| (D.*?) \| ([\d.]+) \| (.*?) \| (.*?) \| (.*?) \|$", MNIST, re.M):
+        name = {"DDPM": "ddpm", "DDIM": "ddim"}.get(sampler.split(",")[0], "dpm")
+        steps, spacing = re.search(r"(\d+) steps", sampler)[1], re.search(r"spacing ([\d.]+)", sampler)
+        wanted = {"sampler": name, "num_steps": int(steps), "contrast": float(contrast), "weights": "c8aedfa3"}
+        wanted["spacing"] = float(spacing[1]) if spacing else 1.0
+        [row] = [row for row in sweep.to_dict("records") if wanted.items() <= row.items()]
+        assert found == [f"{row['fid768']:.3f}", f"{row['density']:.2f}", f"{row['coverage']:.2f}"]
