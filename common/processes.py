@@ -85,11 +85,11 @@ def meet(backend: str = "gloo") -> None:
     """Connect to the other processes where there are some and this hasn't happened yet."""
     if place().world > 1 and not dist.is_initialized():
         dist.init_process_group(backend, timeout=TIMEOUT)
-        atexit.register(part)  # while its threads can still end
+        atexit.register(disconnect)  # while its threads can still end
 
 
-def part() -> None:
-    """Disconnect from the other processes, where that hasn't happened yet."""
+def disconnect() -> None:
+    """Leave the other processes, where that hasn't happened yet."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
