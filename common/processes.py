@@ -2,7 +2,6 @@
 and several jobs in one folder.
 """
 
-import atexit
 import fcntl
 import os
 import sys
@@ -85,11 +84,10 @@ def meet(backend: str = "gloo") -> None:
     """Connect to the other processes where there are some and this hasn't happened yet."""
     if place().world > 1 and not dist.is_initialized():
         dist.init_process_group(backend, timeout=TIMEOUT)
-        atexit.register(disconnect)  # while its threads can still end
 
 
 def disconnect() -> None:
-    """Leave the other processes, where that hasn't happened yet."""
+    """Leave the other processes at the end of a job that succeeded: with its threads, torch may abort at exit."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -22,7 +22,7 @@ from common.cli import Stopped, UserError, add_device, signals_noted, some_path
 from common.config import PresetParser, to_json
 from common.device import autocast, describe_machine, make_scaler, training_precision
 from common.optimisers import Average, FitOptions, check_memory, constant_steps, learning_rate_factor, make_optimizers
-from common.processes import alone_in, from_first, meet, place
+from common.processes import alone_in, disconnect, from_first, meet, place
 from common.progress import Events, draw_progress
 from common.rng import step_seed
 from common.run_folder import RunFolder, Settings, State
@@ -109,8 +109,7 @@ def fit(
                 said = f"{run}: saved after step {done} of {options.steps}; the same command goes on from there"
                 raise Stopped(stop, said if training.rank == 0 else "")
     training.leave()
-    if training.world > 1:
-        dist.destroy_process_group()
+    disconnect()
     return training.ema.module
 
 

@@ -23,7 +23,7 @@ from common.device import choose_device
 from common.digits import NULL_LABEL, SIZE
 from common.files import atomic_write, make_folder
 from common.images import read_rgb, sums_hold, write_png
-from common.processes import alone_in, from_first, is_main_process, share
+from common.processes import alone_in, disconnect, from_first, is_main_process, share
 from p1_cond_ddpm.sampling import (
     WEIGHTS,
     ImageSpec,
@@ -113,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_png(arguments.out_dir / one.name, image)
     if is_main_process():
         wrote(arguments.out_dir, f"{len(images)} images")
+    disconnect()
     return 0
 
 

@@ -21,7 +21,7 @@ from common.device import choose_device
 from common.digits import read_digit
 from common.files import atomic_write
 from common.images import picture_files
-from common.processes import gather, is_main_process, share
+from common.processes import disconnect, gather, is_main_process, share
 from p3_dann.inference import BATCH_SIZE, for_inference, load_classifier, predict, recognise_domain
 
 
@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fallback = Counter(predicted.values()).most_common(1)[0][0]
         write_predictions(arguments.pred_csv, {name: predicted.get(name, fallback) for name in images})
         wrote(arguments.pred_csv, f"{len(images)} rows")
+    disconnect()
     return 0
 
 
