@@ -5,8 +5,9 @@ and several jobs in one folder.
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +19,7 @@ from common.files import make_folder
 
 NUMBERS, MEETING = ("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("MASTER_ADDR", "MASTER_PORT")  # torchrun's environment
 TIMEOUT = timedelta(minutes=5)  # after which a process no longer waits for another
+PAUSE = 0.2  # seconds in which torch's threads come to an end
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -87,8 +89,15 @@ def meet(backend: str = "gloo") -> None:
 
 
 def disconnect() -> None:
-    """Leave the other processes at the end of a job that succeeded: with its threads, torch may abort at exit."""
+    """Leave the other processes, at the end of a job that succeeded here.
+
+    Torch's threads need the interpreter to let go of the last tensors that they exchanged. Where they come to it too
+    late, the process aborts at its exit, or hangs here. So all meet once more, without tensors, and then pause.
+    """
     if dist.is_initialized():
+        with suppress(RuntimeError):  # another process failed, and says so itself
+            dist.barrier()
+        time.sleep(PAUSE)
         dist.destroy_process_group()
 
 
