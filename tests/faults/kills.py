@@ -21,7 +21,7 @@ COMMANDS += ("p3_dann.predict", "homework.archive", "homework.release", "homewor
 
 # Each process is forked from one that has loaded everything and computed nothing, so it starts in no time.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pytest", "common.curves", *COMMANDS])
+FORKS.set_forkserver_preload(["pytest", "torch._dynamo", "matplotlib.backends.backend_agg", "common.curves", *COMMANDS])
 
 
 def start(
