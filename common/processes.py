@@ -66,7 +66,11 @@ def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
         yield
         return
     make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        wrong = "its permissions let nobody read it, which keeping other jobs from it takes"
+        raise UserError(f"{folder}: {wrong}; chmod u+rx it, or give another folder") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
