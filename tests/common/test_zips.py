@@ -25,7 +25,7 @@ def test_what_is_no_zip_has_no_checksums(tmp_path):
 
 def test_a_header_that_hides_pictures_is_seen(tmp_path):
     content = io.BytesIO()
-    np.savez(content, images=np.full((3, 8, 8, 3), 9, np.uint8))
-    (tmp_path / "a.npz").write_bytes(content.getvalue().replace(b"(3, 8, 8, 3)", b"(1, 8, 8, 3)"))
+    np.savez(content, images=np.full((9, 28, 28, 3), 9, np.uint8))
+    (tmp_path / "a.npz").write_bytes(content.getvalue().replace(b"(9, 28, 28, 3)", b"(1, 28, 28, 3)"))
     with pytest.raises(UserError, match="a checksum is wrong"):
         read_pictures(tmp_path / "a.npz")
