@@ -10,7 +10,23 @@ for stream in range(3):  # a closed one would give its number to the next file t
     except OSError:
         os.open(os.devnull, os.O_RDONLY)  # so that a result for it is an error
 
+
+def check_memory(module: str) -> None:
+    """Raise MemoryError where the memory is limited and the packages don't load within it, as a trial shows: some of
+    them end the process then, or say much.
+    """
+    import resource
+    import subprocess
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        here = os.path.dirname(os.path.abspath(__file__))
+        trial = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=here, capture_output=True)
+        if trial.returncode and b"ModuleNotFoundError" not in trial.stderr:
+            raise MemoryError("a trial failed")
+
+
 try:
+    check_memory(sys.argv[1])
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 except ModuleNotFoundError as error:
     print(f"error: no package {error.name} for {sys.executable}; install requirements.txt", file=sys.stderr)
