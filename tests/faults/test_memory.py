@@ -27,13 +27,10 @@ def predicting(tmp_path):
     def run(folder, limit=None):
         csv = tmp_path / "pred.csv"
         csv.unlink(missing_ok=True)
-        command = (
-            f"ulimit -v {limit * 1000 if limit else 'unlimited'} && exec bash {REPOSITORY}/hw2_3.sh {folder} {csv}"
-        )
+        script = f"exec bash {REPOSITORY}/hw2_3.sh {folder} {csv} --weights {tmp_path}/w.pt"
+        command = ["bash", "-c", f"ulimit -v {limit * 1000 if limit else 'unlimited'} && {script}"]
         with open(tmp_path / "said", "w+") as said:
-            process = subprocess.Popen(
-                ["bash", "-c", f"{command} --weights {tmp_path}/w.pt"], env={**os.environ, "PATH": path}, stderr=said
-            )
+            process = subprocess.Popen(command, env={**os.environ, "PATH": path}, stderr=said)
             _, status, used = os.wait4(process.pid, 0)
             said.seek(0)
             lines = said.read().splitlines()
