@@ -1,0 +1,74 @@
+"""Scores of digits by the judges, quality (common.fid) and variety of strokes (strokes.py), also of real ones."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from common.digits import DigitSet
+from common.fid import quality
+from common.images import to_unit_range
+from common.inception import features
+from p1_cond_ddpm import judge
+from p1_cond_ddpm.strokes import CLASSES, REFERENCE, comparable, load_stroke_net, real_shapes, stroke_maps, variety
+
+SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
+QUALITY = ("fid768", "density", "coverage")
+REAL = "real"  # stands for the weights in a CSV's row of real images
+REAL_SETS = 6
+
+
+class Reference:
+    """Real images: what quality and, where there are labels, variety are measured against."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None, cache: Path | None):
+        self.features = features(images.permute(0, 2, 3, 1).numpy(), cache)
+        self.network = load_stroke_net()
+        self.digits = None if labels is None else DigitSet(images, labels)
+        self.shapes = [] if self.digits is None else real_shapes(self.network, self.digits)
+
+    def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Of (N, 3, 28, 28) uint8 images; the variety where every digit has images enough."""
+        found = quality(images.permute(0, 2, 3, 1).numpy(), self.features)
+        if self.shapes and comparable(labels, self.shapes):
+            found |= variety(stroke_maps(self.network, images), labels, self.shapes)
+        return found
+
+    def real_sets(self, per_digit: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Up to REAL_SETS sets of the real images whose shapes nothing is compared with."""
+        if self.digits is None:
+            return
+        labels = self.digits.labels
+        spare = [torch.nonzero(labels == digit)[REFERENCE:, 0].split(per_digit) for digit in range(CLASSES)]
+        for parts in list(zip(*spare))[:REAL_SETS]:
+            if all(len(part) == per_digit for part in parts):
+                rows = torch.cat(parts)
+                yield self.digits.images[rows], labels[rows]
+
+    def real_scores(self, per_digit: int, measure: Callable[[Tensor, Tensor], dict[str, float]]) -> dict[str, float]:
+        """The mean of what `measure` says of sets of real images, or nothing where these are too few.
+
+        Quality is left out: the images are among those that it compares them with.
+        """
+        found = pd.DataFrame([measure(*some) for some in self.real_sets(per_digit)]).mean()
+        return {name: value for name, value in found.items() if name not in QUALITY}
+
+
+@torch.inference_mode()
+def accuracy(images: Tensor, labels: Tensor, weights: Path) -> float:
+    """Share of (N, 3, 28, 28) uint8 images that a judge takes for their label."""
+    logits = judge.load(weights)(to_unit_range(images))
+    return (logits.argmax(dim=1) == labels).float().mean().item()
+
+
+def judges() -> dict[str, Path]:
+    """Our own judge and, where there is one, the given judge's weights by name."""
+    given = judge.find_weights()
+    return {"own": judge.OWN} | ({} if given == judge.OWN else {"given": given})
+
+
+def judged(images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Each judge's accuracy."""
+    return {f"{name}_judge": accuracy(images, labels, weights) for name, weights in judges().items()}
