@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits = digits_by_number(10, seed=0)
     model = load_denoiser(arguments.weights, digits, guided=True).to(device)
     save_picture(digit_grid(model, digits), arguments.out / "p1_grid.png", weights, enlarged=2)
-    ddpm = SampleOptions(sampler="ddpm", num_steps=model.config.num_timesteps, precision="float32")
+    ddpm = SampleOptions("ddpm", model.config.num_timesteps, spacing=1.0, precision="float32")
     labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
     process = reverse_process(model, labels, seeds, ddpm, parts=PARTS)
     save_figure(draw_process(process, width=COLUMN, estimates=True), arguments.out / "p1_process.png", weights)
