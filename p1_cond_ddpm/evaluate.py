@@ -104,7 +104,7 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
         print(f"seed {seed}: {listed(rows[-1])}", flush=True)
     print_means(rows)
     if reference is not None:
-        real = scores({"weights": REAL, **count}, lambda: reference.real_scores(arguments.per_digit, measure))
+        real = scores({"weights": REAL, **count}, lambda: reference.real_scores(arguments.per_digit, judged))
         print(f"real images: {listed(real) or 'too few'}")
 
 

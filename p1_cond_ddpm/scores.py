@@ -15,7 +15,6 @@ from p1_cond_ddpm import judge
 from p1_cond_ddpm.strokes import CLASSES, REFERENCE, comparable, load_stroke_net, real_shapes, stroke_maps, variety
 
 SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
-QUALITY = ("fid768", "density", "coverage")
 REAL = "real"  # stands for the weights in a CSV's row of real images
 REAL_SETS = 6
 
@@ -30,11 +29,14 @@ class Reference:
         self.shapes = [] if self.digits is None else real_shapes(self.network, self.digits)
 
     def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """Of (N, 3, 28, 28) uint8 images; the variety where every digit has images enough."""
-        found = quality(images.permute(0, 2, 3, 1).numpy(), self.features)
-        if self.shapes and comparable(labels, self.shapes):
-            found |= variety(stroke_maps(self.network, images), labels, self.shapes)
-        return found
+        """Quality and variety of (N, 3, 28, 28) uint8 images."""
+        return quality(images.permute(0, 2, 3, 1).numpy(), self.features) | self.variety(images, labels)
+
+    def variety(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Empty where a digit has too few images."""
+        if not self.shapes or not comparable(labels, self.shapes):
+            return {}
+        return variety(stroke_maps(self.network, images), labels, self.shapes)
 
     def real_sets(self, per_digit: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to REAL_SETS sets of the real images whose shapes nothing is compared with."""
@@ -47,13 +49,13 @@ class Reference:
                 rows = torch.cat(parts)
                 yield self.digits.images[rows], labels[rows]
 
-    def real_scores(self, per_digit: int, measure: Callable[[Tensor, Tensor], dict[str, float]]) -> dict[str, float]:
-        """The mean of what `measure` says of sets of real images, or nothing where these are too few.
+    def real_scores(self, per_digit: int, judge: Callable[[Tensor, Tensor], dict[str, float]]) -> dict[str, float]:
+        """The mean over sets of real images of what `judge` says and of variety; nothing where these are too few.
 
-        Quality is left out: the images are among those that it compares them with.
+        Quality is left out: the images are among those that it compares with.
         """
-        found = pd.DataFrame([measure(*some) for some in self.real_sets(per_digit)]).mean()
-        return {name: value for name, value in found.items() if name not in QUALITY}
+        found = [judge(*some) | self.variety(*some) for some in self.real_sets(per_digit)]
+        return {str(name): value for name, value in pd.DataFrame(found).mean().items()}
 
 
 @torch.inference_mode()

@@ -17,7 +17,6 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
@@ -44,19 +43,18 @@ def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bo
     return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
-def measure(reference: Reference, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """The own judge's accuracy where there are labels, quality and variety."""
-    own = float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)
-    return {"own_judge": own, **reference.scores(images, labels)}
+def judged(images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The own judge's accuracy, nan where there are no labels."""
+    return {"own_judge": float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)}
 
 
-def sample_and_measure(reference: Reference, sampled: Iterable[tuple[ImageSpec, Tensor]]) -> dict[str, float]:
-    """The same, and the seconds that sampling took."""
+def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: Reference) -> dict[str, float]:
+    """The own judge's accuracy, quality and variety, and the seconds of sampling."""
     start = time.perf_counter()
     specs, pictures = zip(*sampled)
     seconds = time.perf_counter() - start
-    labels = torch.tensor([spec.label for spec in specs])
-    return {**measure(reference, torch.stack(pictures).cpu(), labels), "seconds": round(seconds, 1)}
+    images, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
+    return {**judged(images, labels), **reference.scores(images, labels), "seconds": round(seconds, 1)}
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -121,10 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         if not measurements.has(row):
             sampled = sample_images(model, options, images, batch_size=100)
-            measurements.add({**row, "passes": passed, **sample_and_measure(reference, sampled)})
+            measurements.add({**row, "passes": passed, **measure(sampled, reference)})
     row = {"weights": REAL, "images": len(images), "reference": name}
     if not measurements.has(row):
-        found = reference.real_scores(arguments.per_digit, partial(measure, reference))
+        found = reference.real_scores(arguments.per_digit, judged)
         if found:
             measurements.add(row | found)
     return 0

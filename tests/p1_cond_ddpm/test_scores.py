@@ -24,7 +24,8 @@ def test_real_sets_are_disjoint_and_leave_out_what_shapes_are_compared_with(refe
     assert not list(scores.Reference(reference.digits.images, None, cache=None).real_sets(3))
 
 
-def test_real_scores_are_means_without_quality(reference):
-    found = reference.real_scores(3, lambda images, labels: {"fid768": 0.0, "ink": float(images[0, 0, 0, 0])})
-    assert found == {"ink": (20 + 50) / 2}
-    assert reference.real_scores(8, lambda images, labels: {"ink": 1.0}) == {}
+def test_real_scores_are_means_of_the_judges_answers_and_of_variety(reference, monkeypatch):
+    monkeypatch.setattr(reference, "variety", lambda images, labels: {"ink": float(len(images))})
+    found = reference.real_scores(3, lambda images, labels: {"own_judge": float(images[0, 0, 0, 0])})
+    assert found == {"own_judge": (20 + 50) / 2, "ink": 30}
+    assert reference.real_scores(8, lambda images, labels: {"own_judge": 1.0}) == {}
