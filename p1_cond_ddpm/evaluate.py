@@ -28,7 +28,7 @@ from common.measurements import Measurements
 from common.rng import generator
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, digits_by_number, load_denoiser, sample_images
-from p1_cond_ddpm.scores import REAL, SCORES, Reference, judged
+from p1_cond_ddpm.scores import SCORES, Reference, judged, real_row
 
 
 def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250) -> Tensor:
@@ -97,14 +97,14 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
                 kept.add(row)
         return {name: row[name] for name in SCORES if not np.isnan(row.get(name, np.nan))}
 
-    rows, count = [], {"images": 10 * arguments.per_digit}
+    rows, count = [], 10 * arguments.per_digit
     for seed in arguments.seeds:
-        setting = {**as_row(arguments.weights, options), "seed": seed, **count}
+        setting = {**as_row(arguments.weights, options), "seed": seed, "images": count}
         rows.append(scores(setting, partial(measure_seed, seed)))
         print(f"seed {seed}: {listed(rows[-1])}", flush=True)
     print_means(rows)
     if reference is not None:
-        real = scores({"weights": REAL, **count}, lambda: reference.real_scores(arguments.per_digit, judged))
+        real = scores(real_row(count), lambda: reference.real_scores(arguments.per_digit, judged))
         print(f"real images: {listed(real) or 'too few'}")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,8 +16,13 @@ from p1_cond_ddpm import judge
 from p1_cond_ddpm.strokes import CLASSES, REFERENCE, comparable, load_stroke_net, real_shapes, stroke_maps, variety
 
 SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
-REAL = "real"  # stands for the weights in a CSV's row of real images
+REAL = "real"  # in place of weights in a CSV
 REAL_SETS = 6
+
+
+def real_row(images: int) -> dict[str, Any]:
+    """What a row of a CSV says of so many real images: no steps, and no seed but 0."""
+    return {"weights": REAL, "num_steps": 0, "seed": 0, "images": images}
 
 
 class Reference:

@@ -33,7 +33,7 @@ from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import as_row
 from p1_cond_ddpm.sample import add_image_options, requested_images
 from p1_cond_ddpm.sampling import GRADED, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
-from p1_cond_ddpm.scores import REAL, Reference, accuracy
+from p1_cond_ddpm.scores import Reference, accuracy, real_row
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
@@ -120,11 +120,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not measurements.has(row):
             sampled = sample_images(model, options, images, batch_size=100)
             measurements.add({**row, "passes": passed, **measure(sampled, reference)})
-    row = {"weights": REAL, "images": len(images), "reference": name}
+    row = {**real_row(len(images)), "reference": name}
     if not measurements.has(row):
         found = reference.real_scores(arguments.per_digit, judged)
         if found:
-            measurements.add(row | found)
+            measurements.add({**row, "passes": 0, **found})
     return 0
 
 

@@ -32,7 +32,9 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypa
 )
 def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes):
     assert (
-        sweep.passes_per_image(SampleOptions(num_steps=10, spacing=1.0, guidance_scale=scale, guidance_interval=interval), 1000)
+        sweep.passes_per_image(
+            SampleOptions(num_steps=10, spacing=1.0, guidance_scale=scale, guidance_interval=interval), 1000
+        )
         == passes
     )
 
