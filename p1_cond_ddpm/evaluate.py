@@ -71,7 +71,7 @@ def print_means(rows: Sequence[dict[str, float]]) -> None:
 def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, reference: Reference | None) -> None:
     """Sample and judge every seed's graded images, print the scores, and keep them where --out says.
 
-    With a reference also those of real images.
+    With a reference also those of real images. `nearest` is the smallest distance to a training image.
     """
     check_range("--seeds", arguments.seeds, 0)
     check_range("--per-digit", arguments.per_digit, 1, 999)
@@ -81,13 +81,17 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
     model = load_denoiser(arguments.weights, specs, guided=options.guidance_scale != 1).to(device)
     kept = Measurements(arguments.out) if arguments.out else None
 
-    def measure(images: Tensor, labels: Tensor) -> dict[str, float]:
-        return judged(images, labels) | (reference.scores(images, labels) if reference else {})
+    training = load_digits(arguments.data, "train.csv").images if reference else None
+
+    def judge_and_copies(images: Tensor, labels: Tensor) -> dict[str, float]:
+        copies = {} if training is None else {"nearest": nearest_distance(images, training).min().item()}
+        return judged(images, labels) | copies
 
     def measure_seed(seed: int) -> dict[str, float]:
         sampled = sample_images(model, options, digits_by_number(arguments.per_digit, seed), batch_size=100)
         images, pictures = zip(*sampled)
-        return measure(torch.stack(pictures).cpu(), torch.tensor([one.label for one in images]))
+        digits, labels = torch.stack(pictures).cpu(), torch.tensor([one.label for one in images])
+        return judge_and_copies(digits, labels) | (reference.scores(digits, labels) if reference else {})
 
     def scores(setting: dict[str, Any], found: Callable[[], dict[str, float]]) -> dict[str, float]:
         row = kept.find(setting) if kept else None
@@ -104,7 +108,7 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
         print(f"seed {seed}: {listed(rows[-1])}", flush=True)
     print_means(rows)
     if reference is not None:
-        real = scores(real_row(count), lambda: reference.real_scores(arguments.per_digit, judged))
+        real = scores(real_row(count), lambda: reference.real_scores(arguments.per_digit, judge_and_copies))
         print(f"real images: {listed(real) or 'too few'}")
 
 

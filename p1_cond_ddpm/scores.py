@@ -15,7 +15,17 @@ from common.inception import features
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.strokes import CLASSES, REFERENCE, comparable, load_stroke_net, real_shapes, stroke_maps, variety
 
-SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
+SCORES = (
+    "own_judge",
+    "given_judge",
+    "fid768",
+    "stroke_coverage",
+    "stroke_density",
+    "spread",
+    "slant",
+    "ink",
+    "nearest",
+)
 REAL = "real"  # in place of weights in a CSV
 REAL_SETS = 6
 
