@@ -2,8 +2,8 @@
 #
 # An environment is made once per requirements and Python under ${XDG_CACHE_HOME:-~/.cache}/dlcv-hw2 and shared by all
 # clones; HW2_VENV names one to use as it is. Only a finished one is marked `complete`: an interrupted making starts over.
-# Callers may or may not have set -e, so every step is checked. Where Python is started with -I, files in the user's folder
-# that are named like Python's own modules don't get in the way.
+# Callers may or may not have set -e, so every step is checked. With -I, Python doesn't take files in the user's folder
+# for its own modules of the same name.
 
 find_python() {  # the first of the given interpreters that runs, is at least 3.10 and can make environments
     local candidate
