@@ -69,7 +69,10 @@ def read_rgb(path: Path) -> Image.Image:
             opened.load()
             image = upright(opened)
             if image.mode.startswith("I"):  # 16 or 32 bits
-                image = Image.fromarray(wide_to_uint8(np.asarray(image, dtype=np.int64)))
+                values = np.asarray(image, dtype=np.int64)
+                grey = wide_to_uint8(values)
+                grey[values == image.info.get("transparency")] = 255
+                image = Image.fromarray(grey)
             elif image.mode == "F":
                 image = Image.fromarray(float_to_uint8(np.asarray(image)))
             if "A" in image.getbands() or "transparency" in image.info:
@@ -81,7 +84,9 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation says; as it is where that can't be read."""
+    """A loaded picture as its EXIF orientation says; as it is where that can't be read."""
+    if image.format == "TIFF":  # which Pillow turns as it loads them
+        return image
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data raises a dozen kinds, and the pixels may be whole
