@@ -15,7 +15,7 @@ from common.cli import UserError
 from common.files import atomic_write, check_unpacked_size, visible_files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # for EPS, Pillow would start another program
 MOST_PIXELS = 2**25  # of one picture; more would fill the memory
 
 
@@ -63,7 +63,7 @@ def read_rgb(path: Path) -> Image.Image:
         UserError: not readable as an image.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels, more than {MOST_PIXELS}")
             opened.load()

@@ -264,3 +264,9 @@ def test_what_a_mac_or_a_notebook_adds_is_not_looked_at(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert picture_files(tmp_path) == [tmp_path / "data" / "a.png"]
+
+
+def test_what_pillow_would_start_a_program_for_is_no_picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
+    with pytest.raises(UserError, match="cannot identify image file"):
+        read_rgb(tmp_path / "a.png")
