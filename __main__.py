@@ -10,6 +10,11 @@ for stream in range(3):  # a closed one would give its number to the next file t
     except OSError:
         os.open(os.devnull, os.O_RDONLY)  # so that a result for it is an error
 
+try:
+    os.getcwd()
+except FileNotFoundError:  # deleted meanwhile; MKL aborts without one
+    os.chdir("/proc")  # where relative paths lead to nothing and nothing can be made
+
 
 def check_memory(module: str) -> None:
     """Raise MemoryError where the memory is limited and the packages don't load within it, as a trial shows: some of
@@ -22,7 +27,7 @@ def check_memory(module: str) -> None:
         here = os.path.dirname(os.path.abspath(__file__))
         trial = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=here, capture_output=True)
         if trial.returncode and b"ModuleNotFoundError" not in trial.stderr:
-            raise MemoryError("a trial failed")
+            raise MemoryError("a trial within ulimit -v failed")
 
 
 try:

@@ -69,7 +69,7 @@ def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
-        wrong = "its permissions let nobody read it, which keeping other jobs from it takes"
+        wrong = "must be readable, too, to keep other jobs from it"
         raise UserError(f"{folder}: {wrong}; chmod u+rx it, or give another folder") from None
     try:
         try:

@@ -106,6 +106,16 @@ WRAPPERS = {
         }
     },
     "ema of another network": lambda s: {"net": s, "ema": {"shadow_params": parameters(s)[1:]}},
+    "ema of the parameters": lambda s: {
+        "model": {k: v + 1 for k, v in s.items()},
+        "ema": {k: v for k, v in s.items() if k != "time.0.inv_freq"},
+    },
+    "ema rates": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": {0.999: s}},
+    "ema_pytorch": lambda s: {
+        "ema": {**{f"online_model.{k}": v + 1 for k, v in s.items()}, **{f"ema_model.{k}": v for k, v in s.items()}}
+    },
+    "no word": lambda s: {"model": s, "schema": {k: v + 1 for k, v in s.items()}},
+    "list": lambda s: [3, {"state_dict": {f"model.module.{k}": v for k, v in s.items()}}],
     "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
 }
 
