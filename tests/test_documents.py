@@ -121,7 +121,10 @@ def test_readmes_scores_are_those_of_docs():
     seeds, steps, demo = (pd.read_csv(DOCS / f"{name}.csv") for name in ("p1_seeds", "p2_steps", "demo"))
     by_scale = {scale: rows for scale, rows in seeds.groupby("guidance_scale")}
     guided, unguided, real = by_scale[GRADED.guidance_scale], by_scale[1.0], seeds[seeds["weights"] == "real"]
-    [[_, measure, *_, with_guidance]], [[*_, without]] = cells("| 1 digits | accuracy"), cells("| 1 digits | the same")
+    [[_, measure, *_, with_guidance]], [[*_, without]] = (
+        cells("| 1 digits | accuracy of"),
+        cells("| 1 digits | the same"),
+    )
     assert f"mean of {len(guided)} seeds (worst)" in measure and len(unguided) == len(guided)
     for cell, rows in ((with_guidance, guided), (without, unguided)):
         judged = 100 * rows["given_judge"]
