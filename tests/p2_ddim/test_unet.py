@@ -5,6 +5,7 @@ import torch
 from common.checkpoint import save_weights
 from common.cli import UserError
 from p2_ddim.sampling import for_inference, sample_faces, to_picture
+from p2_ddim.state_dict import find_state_dict
 from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
 from tests.helpers import GOLDEN, THIN, filled
 
@@ -92,6 +93,8 @@ WRAPPERS = {
         **{f"ema_model.{k}": v for k, v in s.items()},
     },
     "no ema": lambda s: {"model_no_ema": {k: v + 1 for k, v in s.items()}, "shadow": s},
+    "averaged": lambda s: {"net": {k: v + 1 for k, v in s.items()}, "averaged_net": s},
+    "swa": lambda s: {"net": {k: v + 1 for k, v in s.items()}, "swa_net": s},
     "moments": lambda s: {"optimizer": {"m": {k: v + 1 for k, v in s.items()}}, "model": s},
     "ema": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
     "torch_ema": lambda s: {
@@ -117,6 +120,15 @@ def test_a_state_dict_is_found_in_what_people_save_around_it(tmp_path, capsys, w
     found = load_face_unet(tmp_path / "UNet.pt").state_dict()
     assert found.keys() == state.keys() and all(torch.equal(found[key], value) for key, value in state.items())
     assert "UNet.pt: taking " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("around, found", [("abcd", True), ("abcde", False)])
+def test_a_state_dict_is_looked_for_in_four_dicts(around, found):
+    """Without a limit a dict that holds itself would be searched for ever."""
+    content = FaceUNet(THIN).state_dict()
+    for name in around:
+        content = {name: content}
+    assert (find_state_dict(content)[1] != "") == found
 
 
 @pytest.mark.parametrize("order", [dict, lambda state: dict(sorted(state.items()))])
