@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from common.run_folder import read_settings
+from common.run_folder import RunFolder, differences, read_settings
 from common.training import fit
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
 
@@ -21,6 +21,58 @@ def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
         match="-rate 0.001 there, --learning-rate 0.002 here; --target svhn there, --target",
     ):
         fit(loss, network(), replace(OPTIONS, learning_rate=2e-3), tmp_path, settings={"train": {"target": "usps"}})
+
+
+def test_settings_that_differ_are_named_as_they_are_typed():
+    there = {
+        "fit": {"steps": 5, "clip": 1.0},
+        "train": {"steps": 1, "widths": [16, 32], "flip": True, "mix": False},
+        "data": {"fingerprint": "ab"},
+        "old": {"level": 0},
+    }
+    here = {
+        "fit": {"steps": 9, "clip": 1.0},
+        "train": {"steps": 2, "widths": [16, 64], "flip": False, "mix": True, "init": "0123456789abcdefg"},
+        "data": {"fingerprint": "cd"},
+        "new": {"ema_decay": 0.5},
+    }
+    assert differences(there, here) == [
+        "data ab there, data cd here",
+        "no --ema-decay there, --ema-decay 0.5 here",
+        "--level 0 there, no --level here",
+        "--flip there, --no-flip here",
+        "no --init there, --init 0123456789abcdef here",
+        "--no-mix there, --mix here",
+        "--steps 1 there, --steps 2 here",
+        "--widths 16 32 there, --widths 16 64 here",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "no such file"),
+        ('{"fit": {"steps": "6"}}', "not the options of a training"),
+        ('{"fit": {"steps": 6}, "train": 1}', "not the options of a training"),
+    ],
+)
+def test_options_that_cannot_be_a_runs_are_one_line(tmp_path, content, words):
+    if content:
+        (tmp_path / "options.json").write_text(content)
+    with pytest.raises(UserError, match=rf"options.json: not readable as a run's options \({words}\); give another"):
+        read_settings(tmp_path / "options.json")
+
+
+@pytest.mark.parametrize("step, good", [(0, False), (1, True), (6, True), (7, False), ("1", False), (None, False)])
+def test_a_state_is_of_a_step_that_the_run_has(tmp_path, step, good):
+    folder, settings = RunFolder(tmp_path), {"fit": {"steps": 6, "log_every": 1}}
+    folder.begin(settings, None)
+    torch.save({"step": step} if step is not None else [1], tmp_path / "state.pt")
+    if good:
+        assert folder.resume(settings, lambda steps: steps) == {"step": step}
+    else:
+        with pytest.raises(UserError, match="not the state of a training of 6 steps; give another --run-dir"):
+            folder.resume(settings, lambda steps: steps)
 
 
 def test_a_resume_says_where_it_goes_on(tmp_path, capsys):

@@ -41,9 +41,14 @@ WRAPPERS = {
             **{f"model.{k}": v + (k != "time.0.inv_freq") for k, v in s.items()},
             "model_ema.decay": torch.tensor(0.9),
             **{f"model_ema.{k.replace('.', '')}": v for k, v in s.items() if k != "time.0.inv_freq"},
-        }
+        },
+        "hyper_parameters": {},
     },
     "ema of another network": lambda s: {"net": s, "ema": {"shadow_params": parameters(s)[1:]}},
+    "ema of a larger network": lambda s: {
+        "net": s,
+        "ema": {"shadow_params": [v + 1 for v in (*parameters(s), torch.zeros(1))]},
+    },
     "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
 }
 
@@ -64,7 +69,8 @@ def test_a_state_dict_is_looked_for_in_four_dicts(state, around, found):
     assert (find_state_dict(content)[0] is not content) == found
 
 
-def test_nothing_is_said_of_the_usual_places(state):
+def test_nothing_is_said_of_the_usual_places_and_where_there_is_no_network(state):
+    assert find_state_dict({"epoch": 1}) == ({"epoch": 1}, "")
     for content in (state, {"epoch": 1, "state_dict": state}):
         found, where = find_state_dict(content)
         assert found.keys() == state.keys() and where == ""
