@@ -50,6 +50,30 @@ def test_a_line_of_metrics_has_the_means_since_the_last_one(tmp_path):
     assert rows[0]["learning_rate"] > 0 and rows[0]["gradient_norm"] > 0
 
 
+def test_a_gradient_is_no_larger_than_clip(tmp_path):
+    """All gradients are larger, so that one loss may count a thousand times as much."""
+
+    def end(clip, factor):
+        module, scaled = network(), lambda m, s: (loss(m, s)[0] * (factor if s.step == 2 else 1), {})
+        fit(scaled, module, replace(OPTIONS, clip=clip), tmp_path / f"{clip} {factor}")
+        return nn.utils.parameters_to_vector(module.parameters())
+
+    assert torch.allclose(end(1e-3, 1), end(1e-3, 1000), atol=1e-6)
+    assert not torch.allclose(end(0.0, 1), end(0.0, 1000), atol=1e-4)
+
+
+def test_the_result_is_the_average_of_the_weights(tmp_path):
+    module, weights = network(), []
+    average = fit(
+        lambda m, s: weights.append(m[4].weight.detach().clone()) or loss(m, s),
+        module,
+        replace(OPTIONS, ema_decay=0.1, steps=2, warmup=0, learning_rate=0.1),
+        tmp_path,
+    )
+    assert torch.allclose(average[4].weight, 0.1 * weights[1] + 0.9 * module[4].weight)
+    assert not torch.allclose(average[4].weight, module[4].weight)
+
+
 def test_a_child_with_a_rate_moves_by_it(tmp_path):
     moved = []
     for rate in (1.0, 0.25):

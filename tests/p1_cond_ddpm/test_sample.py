@@ -5,7 +5,10 @@ from PIL import Image
 
 from common.checkpoint import load_weights, save_weights
 from common.cli import UserError
+from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, run
+from common.rng import per_sample_noise
 from p1_cond_ddpm import sample, sampling, train
+from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet
 from tests.helpers import SMALL, TINY_DENOISER, assert_one_line_error, randomised
 
@@ -31,6 +34,23 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
     assert all(image.shape == (28, 28, 3) for image in first.values())
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert max(np.abs(first[name] - other[name]).max() for name in first) <= 1
+
+
+@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
+@torch.inference_mode()
+def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
+    model, labels, x_T = randomised(UNet(SMALL)), torch.tensor([3, 5]), 3 * torch.randn(2, 3, 28, 28)
+    options = sampling.SampleOptions(sampler=sampler, num_steps=5, guidance_interval=(300, 700), guidance_scale=2.0)
+    found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
+    denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700))
+    common = {"prediction": "v", "clip_x_0": True}
+    given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199])
+    if sampler == "dpm":
+        expected = dpm_solver_pp_2m(*given, **common)
+    else:
+        common |= {"use_clipped_model_output": True, "randn_like": per_sample_noise([1, 2])}
+        expected = ddim(*given, eta={"ddim": 0.0, "ddpm": 1.0}[sampler], **common)
+    assert torch.equal(found, run(expected).x)
 
 
 def test_contrast_spreads_values_about_the_middle():
