@@ -1,5 +1,6 @@
 """Runs that go on, grow, and find their folder damaged."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -148,6 +149,15 @@ def test_a_run_killed_before_its_first_state_starts_over(tmp_path):
     assert not (tmp_path / "state.pt").exists() and len(read_metrics(tmp_path)) == 1
     fit(loss, network(), OPTIONS, tmp_path)
     assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("save_every, lost", [(1, True), (2, False)])
+def test_metrics_beyond_the_first_state_say_that_it_is_lost(tmp_path, save_every, lost):
+    folder, settings = RunFolder(tmp_path), {"fit": {"steps": 9, "log_every": 1, "save_every": save_every}}
+    for step in (1, 2):
+        folder.log({"step": step})
+    with pytest.raises(UserError, match="state.pt is lost") if lost else contextlib.nullcontext():
+        assert folder.resume(settings, lambda steps: steps) is None
 
 
 def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):

@@ -14,6 +14,7 @@ from common.rng import per_sample_noise
 from p2_ddim import evaluate, noise, sample, sampling
 from p2_ddim.noise import seeded_noises
 from p2_ddim.unet import FaceUNet
+from p2_ddim.winograd import WinogradResidualBlock
 from tests.helpers import THIN, assert_one_line_error, filled
 
 
@@ -43,6 +44,21 @@ def test_pictures_use_one_range_over_all_channels():
     low, high = -3.0, 3.0
     assert torch.equal(sampling.to_picture(x), ((x - low) / (high - low) * 255 + 0.5).to(torch.uint8))
     assert sampling.to_picture(torch.ones(3, 2, 2)).max() == 0  # a constant image is no division by zero
+
+
+@pytest.mark.parametrize("device, on_cpu", [("cpu", True), ("meta", False)])
+def test_a_cpu_gets_winograd_and_its_own_memory_format(device, on_cpu):
+    prepared = sampling.for_inference(FaceUNet(THIN), torch.device(device))
+    block = prepared.path("down")[1].resblocks
+    assert isinstance(block, WinogradResidualBlock) == on_cpu and block.conv1.weight.device.type == device
+    assert block.conv1.weight.is_contiguous(memory_format=torch.channels_last) == on_cpu
+    assert {p.dtype for p in prepared.parameters()} == {torch.float32}
+
+
+def test_all_but_the_timesteps_is_in_bf16_where_asked_for(monkeypatch):
+    monkeypatch.setattr("common.device.has_bf16", lambda device: True)
+    prepared = sampling.for_inference(FaceUNet(THIN), torch.device("cpu"), "bf16")
+    assert all((p.dtype == torch.float32) == name.startswith("time.") for name, p in prepared.named_parameters())
 
 
 def test_script_names_its_output_after_the_noises(script, inputs):
@@ -91,6 +107,12 @@ def test_inversion_comes_back():
     assert errors[1] < 0.5 * errors[0]
 
 
+def test_inversion_calls_the_network_where_sampling_does_but_for_the_noisiest():
+    called = []
+    sampling.invert_faces(lambda x, t: called.append(t.item()) or x, torch.zeros(1, 3, 4, 4), num_steps=4)
+    assert called == [1, 251, 501]
+
+
 def test_bf16_is_asked_for_and_near(inputs, model):
     save_weights(inputs / "thin.pt", model, THIN)
     (inputs / "one").mkdir()
@@ -121,6 +143,8 @@ class Scarce:
 def test_noise_of_the_steps_is_not_the_starting_noise_again():
     steps = per_sample_noise(sampling.step_noise_seeds(2, seed=3))(torch.empty(2, 3, 32, 32))
     assert (steps * seeded_noises(2, 32, seed=3)).mean().abs() < 0.1
+    default, first, second = (sampling.step_noise_seeds(2, **seed) for seed in ({}, {"seed": 0}, {"seed": 1}))
+    assert default == first != second
 
 
 def test_chunks_halve_when_memory_runs_out(inputs, model):
