@@ -10,7 +10,7 @@ from common.rng import per_sample_noise
 from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet
-from tests.helpers import SMALL, TINY_DENOISER, assert_one_line_error, randomised
+from tests.helpers import FAST, SMALL, TINY_DENOISER, assert_average_saved, assert_one_line_error, randomised
 
 
 @pytest.fixture
@@ -72,18 +72,14 @@ def test_another_seed_gives_other_images(tmp_path, weights):
     assert all(not np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_training_writes_weights_that_sample_reads(tmp_path, digit_folder):
-    small = ["--widths", "16", "32", "--blocks", "1", "--middle-blocks", "1", "--embedding", "32"]
-    run = tmp_path / "run"
-    command = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "2", "--batch-size", "4", *small]
-    assert train.main(command) == 0
-    assert (
-        sample.main(
-            [str(tmp_path / "out"), "--weights", str(run / "weights.pt"), "--num-steps", "1", "--per-digit", "1"]
-        )
-        == 0
-    )
-    assert len(images(tmp_path / "out")) == 10
+def test_training_writes_averaged_weights_that_sample_reads(tmp_path, digit_folder):
+    run, out = tmp_path / "run", tmp_path / "out"
+    command = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "2", "--batch-size", "4"]
+    assert train.main([*command, *TINY_DENOISER, *FAST]) == 0
+    assert_average_saved(run)
+    weights = ["--weights", str(run / "weights.pt")]
+    assert sample.main([str(out), *weights, "--num-steps", "1", "--per-digit", "1"]) == 0
+    assert len(images(out)) == 10
 
 
 def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, digit_folder):

@@ -7,7 +7,7 @@ from common.diffusion import NoiseSchedule
 from common.layers import doubled
 from p2_ddim import sampling, train
 from p2_ddim.unet import FaceUNetConfig, load_face_unet
-from tests.helpers import THIN
+from tests.helpers import FAST, THIN, assert_average_saved
 
 SMALL = [
     "--widths",
@@ -51,8 +51,9 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
     )
 
 
-def test_trained_weights_are_a_face_network_that_samples(faces):
-    assert train.main(["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
+def test_trained_weights_are_an_averaged_face_network_that_samples(faces):
+    assert train.main(["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL, *FAST]) == 0
+    assert_average_saved(faces / "run")
     assert Image.open(faces / "run" / "preview_0000002.png").size == (138, 138)
     model = load_face_unet(faces / "run" / "weights.pt")
     assert model.config.widths == (32, 64) and model.config.attention_levels == (1,)
