@@ -122,6 +122,7 @@ def contents(folder):
 def test_a_run_without_its_last_state_goes_on_before_the_cooldown(tmp_path):
     whole, again = network(), network()
     fit(loss, whole, OPTIONS, tmp_path)
+    assert (tmp_path / "before_cooldown.pt").is_file()
     (tmp_path / "state.pt").unlink()
     with pytest.raises(UserError, match="--seed 0 there, --seed 1 here"):
         fit(loss, network(), replace(OPTIONS, seed=1), tmp_path)

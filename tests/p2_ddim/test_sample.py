@@ -43,6 +43,7 @@ def test_pictures_use_one_range_over_all_channels():
     )
     low, high = -3.0, 3.0
     assert torch.equal(sampling.to_picture(x), ((x - low) / (high - low) * 255 + 0.5).to(torch.uint8))
+    assert torch.equal(sampling.to_picture(x / 8), sampling.to_picture(x))
     assert sampling.to_picture(torch.ones(3, 2, 2)).max() == 0  # a constant image is no division by zero
 
 
