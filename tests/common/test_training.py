@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from common.cli import Stopped, UserError
 from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
-from common.training import check_batch_size, fit, training_parser
+from common.run_folder import RunFolder
+from common.training import Training, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet
 from p2_ddim.train import eps_loss
@@ -82,6 +84,23 @@ def test_a_child_with_a_rate_moves_by_it(tmp_path):
         fit(loss, module, replace(OPTIONS, steps=1), tmp_path / str(rate), rates={"4": rate})
         moved.append((module[4].bias.detach() - before).abs().max().item())
     assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-4)
+
+
+def test_data_is_told_apart_by_content_shape_type_and_order():
+    x, y = torch.arange(6, dtype=torch.uint8), torch.zeros(2)
+    found = [fingerprint(*data) for data in ((x, y), (y, x), (x.flip(0), y), (x.reshape(2, 3), y), (x, y.int()), (x,))]
+    assert len({*found}) == 6 and fingerprint(x.clone(), y) == found[0] and {*map(len, found)} == {16}
+
+
+def test_a_signal_to_any_process_stops_all(tmp_path, monkeypatch):
+    training, asked = Training(loss, network(), OPTIONS, RunFolder(tmp_path)), []
+    monkeypatch.setattr(dist, "all_reduce", lambda number, how: asked.append((number.item(), how)) or number.fill_(15))
+    assert training.agreed([], 3) == 0 and training.agreed([2, 15], 3) == 2 and not asked
+    training.world = 2
+    assert training.agreed([], 3) == training.agreed([2, 15], 3) == 15
+    assert asked == [(0, dist.ReduceOp.MAX), (2, dist.ReduceOp.MAX)]
+    training.device = torch.device("cuda")
+    assert training.agreed([2], 3) == 0  # a GPU asks the others when it logs
 
 
 def test_a_batch_larger_than_the_data_set_is_one_line():

@@ -180,12 +180,16 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
     assert load_weights(tmp_path / "run" / "weights.pt").metadata["labelled"] is False
 
 
-def test_labels_choose_the_digits(tmp_path):
-    wanted = sampling.numbered(5, sample.parse_labels("31"), seed=0)
-    assert [one.label for one in wanted] == [3, 1, 3, 1, 3] and len({one.seed for one in wanted}) == 5
-    assert {one.label for one in sampling.numbered(5, sample.parse_labels("none"), seed=0)} == {
-        UNet(SMALL).config.num_classes
-    }
+def test_labels_choose_the_digits():
+    wanted = sampling.numbered(5, sample.parse_labels("314"), seed=0)
+    assert [one.label for one in wanted] == [3, 1, 4, 3, 1] and wanted[4].name == "00005.png"
+    assert [one.label for one in sampling.numbered(2, sample.parse_labels("none"), seed=0)] == [SMALL.num_classes] * 2
+
+
+@pytest.mark.parametrize("images", [sampling.digits_by_number, lambda n, seed: sampling.numbered(n, [1, 2], seed)])
+def test_every_image_of_every_seed_has_its_own_noise(images):
+    seeds = [one.seed for seed in (0, 1) for one in images(3, seed)]
+    assert len({*seeds}) == len(seeds)
 
 
 def test_script_runs_from_anywhere(script, tmp_path, weights):
