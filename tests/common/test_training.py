@@ -3,6 +3,7 @@ import math
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,6 +93,25 @@ def test_data_is_told_apart_by_content_shape_type_and_order():
     assert len({*found}) == 6 and fingerprint(x.clone(), y) == found[0] and {*map(len, found)} == {16}
 
 
+def test_every_process_and_seed_has_batches_and_random_numbers_of_its_own(tmp_path):
+    seen = []
+
+    def noting(module, step):
+        seen.append((step.batch, torch.rand(()).item()))
+        return loss(module, step)
+
+    for seed, rank in ((0, 0), (0, 1), (1, 0)):
+        options = replace(OPTIONS, seed=seed, optimizer="muon")
+        training = Training(noting, network(), options, RunFolder(tmp_path))
+        training.rank, training.world = rank, 2
+        training.step(0)
+        training.step(3)
+    batches, numbers = zip(*seen)
+    assert batches == (0, 6, 1, 7, 0, 6) and len({*numbers}) == 6
+    rates = [group["lr"] for optimizer in training.optimizers for group in optimizer.param_groups]
+    assert rates == [training.learning_rate(3)] * 3
+
+
 def test_a_signal_to_any_process_stops_all(tmp_path, monkeypatch):
     training, asked = Training(loss, network(), OPTIONS, RunFolder(tmp_path)), []
     monkeypatch.setattr(dist, "all_reduce", lambda number, how: asked.append((number.item(), how)) or number.fill_(15))
@@ -169,10 +189,18 @@ def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
     assert (ema(x) - y).square().mean() < 1e-3
 
 
+def test_a_training_asks_for_its_data_and_its_folder(capsys):
+    parser = training_parser("Train.\n    With care.", data="what to learn from")
+    assert "Train.\n    With care." in parser.format_help() and "what to learn from" in parser.format_help()
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([])
+    assert "required: --data, --run-dir" in capsys.readouterr().err
+
+
 def test_presets_may_have_blank_lines_comments_and_any_line_ending(tmp_path):
     (tmp_path / "preset.txt").write_bytes(b"# mine\r\n--data=d\r\n\r\n  --run-dir=r \r\n\n")
     arguments = training_parser(None, data="").parse_args([f"@{tmp_path / 'preset.txt'}"])
-    assert (str(arguments.data), str(arguments.run_dir)) == ("d", "r")
+    assert (arguments.data, arguments.run_dir) == (Path("d"), Path("r"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
