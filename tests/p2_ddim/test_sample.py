@@ -92,6 +92,14 @@ def test_eta_draws_each_images_noise_from_its_seed(model):
         assert torch.equal(run(x_T, [5, 6], 0.0), run(x_T, [7, 8], 0.0))
 
 
+def test_the_clipped_estimate_rules_unless_asked_otherwise_and_every_step_is_told():
+    x_T, told = 3 * torch.randn(2, 3, 4, 4), []
+    run = lambda **how: sampling.sample_faces(lambda x, t: torch.tanh(x), x_T, num_steps=3, **how)
+    default = run(on_step=told.append)
+    assert torch.equal(default, run(use_clipped_model_output=True)) and told == [2, 2, 2]
+    assert not torch.allclose(default, run(use_clipped_model_output=False))
+
+
 def gaussian(x_t, t):
     """The exact denoiser of x_0 ~ N(0, 0.25 ** 2)."""
     signal, sigma = NoiseSchedule.linear().signal_and_noise(t, x_t)
