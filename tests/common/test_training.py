@@ -112,13 +112,16 @@ def test_every_process_and_seed_has_batches_and_random_numbers_of_its_own(tmp_pa
     assert rates == [training.learning_rate(3)] * 3
 
 
-def test_a_signal_to_any_process_stops_all(tmp_path, monkeypatch):
+def test_a_signal_to_any_process_stops_all_and_they_leave_together(tmp_path, monkeypatch):
     training, asked = Training(loss, network(), OPTIONS, RunFolder(tmp_path)), []
+    monkeypatch.setattr(dist, "barrier", lambda: asked.append("barrier"))
     monkeypatch.setattr(dist, "all_reduce", lambda number, how: asked.append((number.item(), how)) or number.fill_(15))
+    training.leave()
     assert training.agreed([], 3) == 0 and training.agreed([2, 15], 3) == 2 and not asked
     training.world = 2
     assert training.agreed([], 3) == training.agreed([2, 15], 3) == 15
-    assert asked == [(0, dist.ReduceOp.MAX), (2, dist.ReduceOp.MAX)]
+    training.leave()
+    assert asked == [(0, dist.ReduceOp.MAX), (2, dist.ReduceOp.MAX), "barrier"]
     training.device = torch.device("cuda")
     assert training.agreed([2], 3) == 0  # a GPU asks the others when it logs
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from common.checkpoint import load_weights, save_weights
 from common.cli import UserError
-from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, run
+from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, run, trailing_timesteps
 from common.rng import per_sample_noise
 from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.guidance import guided
@@ -82,6 +82,14 @@ def test_training_writes_averaged_weights_that_sample_reads(tmp_path, digit_fold
     assert len(images(out)) == 10
 
 
+def test_training_hides_labels_as_asked(tmp_path, digit_folder, monkeypatch):
+    seen, v_loss = [], train.v_loss
+    monkeypatch.setattr(train, "v_loss", lambda *given, **hiding: seen.append(hiding) or v_loss(*given, **hiding))
+    command = ["--data", str(digit_folder()), "--run-dir", str(tmp_path / "run"), "--steps", "1", *TINY_DENOISER]
+    assert train.main([*command, "--batch-size", "4", "--label-dropout", "0.3"]) == 0
+    assert seen == [{"label_dropout": 0.3, "null_label": 10}]
+
+
 def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, digit_folder):
     small = [*TINY_DENOISER, "--schedule", "linear", "--num-timesteps", "20"]
     for every in ("1", "2"):
@@ -150,6 +158,7 @@ def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
     assert sample.main([str(tmp_path / "unlabelled"), *command[1:], "--count", "1", "--labels", "none"]) == 0
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.0}, labelled=True)
     capsys.readouterr()
+    assert sampling.load_denoiser(tmp_path / "w.pt").config == SMALL
     assert sample.main(command) == 2 and "trained on labels alone" in capsys.readouterr().err
     assert sample.main([*command, "--per-digit", "1", "--guidance-scale", "1"]) == 0
 
@@ -189,7 +198,22 @@ def test_labels_choose_the_digits():
 @pytest.mark.parametrize("images", [sampling.digits_by_number, lambda n, seed: sampling.numbered(n, [1, 2], seed)])
 def test_every_image_of_every_seed_has_its_own_noise(images):
     seeds = [one.seed for seed in (0, 1) for one in images(3, seed)]
-    assert len({*seeds}) == len(seeds)
+    assert len({*seeds}) == len(seeds) and images(3, 0) == images(3, 0)
+
+
+def test_images_come_in_order_and_a_bar_counts_their_steps(capsys):
+    images, options = sampling.digits_by_number(1, seed=0), sampling.SampleOptions(num_steps=2, precision="float32")
+    found = list(sampling.sample_images(randomised(UNet(SMALL)), options, images, batch_size=4))
+    assert [one.name for one, _ in found] == [f"{digit}_001.png" for digit in range(10)]
+    bar = capsys.readouterr().err
+    assert "DPM: 100%" in bar and " 20/20 " in bar and "step/s" in bar
+
+
+def test_timesteps_are_spaced_as_asked_and_an_interval_may_be_one_of_them():
+    options = sampling.SampleOptions(spacing=0.5, guidance_interval=(5, 5))
+    assert options.timesteps(1000) == trailing_timesteps(1000, 8, spacing=0.5)
+    with pytest.raises(UserError, match="9 steps of 5 timesteps: give 1 to 5"):
+        sampling.SampleOptions(num_steps=9).timesteps(5)
 
 
 def test_script_runs_from_anywhere(script, tmp_path, weights):

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from common.diffusion import NoiseSchedule
+from common.images import read_pictures, to_unit_range
 from common.layers import doubled
 from p2_ddim import sampling, train
 from p2_ddim.unet import FaceUNetConfig, load_face_unet
@@ -60,6 +61,17 @@ def test_trained_weights_are_an_averaged_face_network_that_samples(faces):
     assert torch.equal(model.time[0].inv_freq, train.FaceUNet(model.config).time[0].inv_freq)  # not rounded to float16
     with torch.inference_mode():
         assert sampling.sample_faces(model, torch.randn(1, 3, 32, 32), num_steps=2).isfinite().all()
+
+
+def test_faces_are_mirrored_left_to_right_at_times(faces, monkeypatch):
+    picture = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) // 13
+    np.savez(faces / "same.npz", images=np.stack([picture.astype(np.uint8)] * 4))
+    seen, eps_loss = [], train.eps_loss
+    monkeypatch.setattr(train, "eps_loss", lambda network, s, x_0: seen.extend(x_0) or eps_loss(network, s, x_0))
+    assert train.main(["--data", str(faces / "same.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
+    plain = to_unit_range(read_pictures(faces / "same.npz"))[0]
+    kinds = [(torch.equal(x_0, plain), torch.equal(x_0, plain.flip(2))) for x_0 in seen]
+    assert {*kinds} == {(True, False), (False, True)}
 
 
 @pytest.mark.parametrize(
