@@ -145,7 +145,9 @@ def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
                 module[4].bias.fill_(math.inf)  # after the forward pass: loss and gradient are still finite
         return value, metrics
 
-    with pytest.raises(UserError, match="a weight after step 6 is not finite.*the state after step 5 is kept"):
+    with pytest.raises(
+        UserError, match="a weight after step 6 is not finite, at learning rate 0.0005;.* step 5 is kept"
+    ):
         fit(breaking, network(), OPTIONS, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
 
@@ -180,6 +182,22 @@ def test_a_signal_saves_first_and_the_run_goes_on_from_there(tmp_path, number):
     fit(loss, resumed, OPTIONS, tmp_path / "run")
     fit(loss, whole, OPTIONS, tmp_path / "whole")
     assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), resumed.state_dict().values()))
+
+
+def test_a_signal_while_the_last_state_is_saved_is_not_lost(tmp_path, monkeypatch):
+    late = lambda run, done, preview: os.kill(os.getpid(), signal.SIGTERM) if done == OPTIONS.steps else None
+    monkeypatch.setattr("common.training.draw_progress", late)
+    with pytest.raises(Stopped, match="saved after step 6 of 6"):
+        fit(loss, network(), OPTIONS, tmp_path)
+
+
+def test_the_average_is_shown_whenever_a_state_is_due(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "common.training.draw_progress", lambda run, done, preview: drawn.append((run, done, preview()))
+    )
+    average = fit(loss, network(), OPTIONS, tmp_path, preview=lambda network: network)
+    assert drawn == [(tmp_path, done, average) for done in (3, 5, 6)]
 
 
 def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
