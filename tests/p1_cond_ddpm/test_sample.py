@@ -40,7 +40,8 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
 @torch.inference_mode()
 def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
     model, labels, x_T = randomised(UNet(SMALL)), torch.tensor([3, 5]), 3 * torch.randn(2, 3, 28, 28)
-    options = sampling.SampleOptions(sampler=sampler, num_steps=5, guidance_interval=(300, 700), guidance_scale=2.0)
+    steps, guidance = {"num_steps": 5, "spacing": 1.0}, {"guidance_interval": (300, 700), "guidance_scale": 2.0}
+    options = sampling.SampleOptions(sampler=sampler, **steps, **guidance)
     found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
     denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700))
     common = {"prediction": "v", "clip_x_0": True}
@@ -210,10 +211,10 @@ def test_images_come_in_order_and_a_bar_counts_their_steps(capsys):
 
 
 def test_timesteps_are_spaced_as_asked_and_an_interval_may_be_one_of_them():
-    options = sampling.SampleOptions(spacing=0.5, guidance_interval=(5, 5))
-    assert options.timesteps(1000) == trailing_timesteps(1000, 8, spacing=0.5)
+    options = sampling.SampleOptions(num_steps=9, spacing=0.5, guidance_interval=(5, 5))
+    assert options.timesteps(1000) == trailing_timesteps(1000, 9, spacing=0.5)
     with pytest.raises(UserError, match="9 steps of 5 timesteps: give 1 to 5"):
-        sampling.SampleOptions(num_steps=9).timesteps(5)
+        options.timesteps(5)
 
 
 def test_script_runs_from_anywhere(script, tmp_path, weights):
