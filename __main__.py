@@ -11,6 +11,11 @@ for stream in range(3):  # a closed one would give its number to the next file t
         os.open(os.devnull, os.O_RDONLY)  # so that a result for it is an error
 
 try:
+    os.getcwd()
+except FileNotFoundError:  # deleted meanwhile; MKL aborts without one
+    os.chdir("/proc")  # where relative paths lead to nothing and nothing can be made
+
+try:
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 except ModuleNotFoundError as error:
     print(f"error: no package {error.name} for {sys.executable}; install requirements.txt", file=sys.stderr)

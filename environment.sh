@@ -2,12 +2,13 @@
 #
 # An environment is made once per requirements and Python under ${XDG_CACHE_HOME:-~/.cache}/dlcv-hw2 and shared by all
 # clones; HW2_VENV names one to use as it is. Only a finished one is marked `complete`: an interrupted making starts over.
-# Callers may or may not have set -e, so every step is checked.
+# Callers may or may not have set -e, so every step is checked. With -I, Python doesn't take files in the user's folder
+# for its own modules of the same name.
 
 find_python() {  # the first of the given interpreters that runs, is at least 3.10 and can make environments
     local candidate
     for candidate in "$@"; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        if "$candidate" -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -38,7 +39,7 @@ make_environment() {  # PYTHON VENV REQUIREMENTS...
     local base=$1 venv=$2
     shift 2
     echo "making the Python environment in $venv (once; some minutes, up to 5 GB)" >&2
-    if rm -rf -- "$venv" && "$base" -m venv "$venv" &&
+    if rm -rf -- "$venv" && "$base" -I -m venv "$venv" &&
         install_there "$venv/bin/python" "${@/#/-r}" && has_all "$venv/bin/python" "$@" && touch "$venv/complete"; then
         return
     fi
@@ -71,7 +72,7 @@ use_environment() {
     root=$(CDPATH='' cd -- "$(dirname -- "$root")" && pwd) || return 2
     if [ -n "${HW2_VENV:-}" ]; then
         PYTHON=$(CDPATH='' cd -- "$HW2_VENV/bin" 2>/dev/null && pwd || true)/python
-        "$PYTHON" -c 'import torch' || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
+        (cd "$root/" && "$PYTHON" -c 'import torch') || { echo "error: HW2_VENV=$HW2_VENV is no environment with the requirements" >&2; return 2; }
         return
     fi
     unset PYTHONHOME PYTHONPATH  # which would give $PYTHON the packages of another
@@ -80,6 +81,7 @@ use_environment() {
         echo "error: set HOME or XDG_CACHE_HOME, below which the environment is made, or HW2_VENV to your own" >&2
         return 2
     fi
+    [[ $cache = /* ]] || cache=$PWD/$cache
     if [ "$1" = graded ]; then  # the graders' Python where there is one
         lists=("$root/requirements.txt" "$root/requirements-dev.txt" "$root/requirements-report.txt")
         base=$(find_python python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python3.10 python3) || return 2

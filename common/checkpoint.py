@@ -1,5 +1,6 @@
 """Weight files: a config, metadata and tensors, nothing that could run code."""
 
+import codecs
 import re
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ from common.files import REPOSITORY, atomic_write, check_unpacked_size, zip_memb
 from common.manifest import check_listed, sha256
 
 CHECKPOINTS = REPOSITORY / "checkpoints"
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}  # first bytes
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -127,15 +129,25 @@ def what_it_is(path: Path, error: str) -> str:
         start = file.read(512)
     if not start:
         return "an empty file; copy or download it again"
-    if start.lstrip()[:1] == b"<":
+    if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"<":
         return "a web page, not a PyTorch file; open the link in a browser and download the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run git lfs pull"
     members = zip_members(path)
+    if start.startswith(b"\x93NUMPY") or members and all(member.filename.endswith(".npy") for member in members):
+        return "NumPy arrays, not a PyTorch file; save tensors with torch.save"
     if members and not any(member.filename.endswith("/data.pkl") for member in members):
         return "a zip file, but not of torch.save; unpack it first"
+    for first, packer in PACKED.items():
+        if start.startswith(first):
+            return f"packed by {packer}; unpack it first"
+    text = " ".join(start.decode("utf-8", "surrogateescape").split())
+    if text.isprintable():
+        return f"text, not a PyTorch file ({text[:60]}); copy or download the file itself"
     if found := re.search(r"(?:GLOBAL|class|global) `?'?([A-Za-z_][\w.]*\.\w+)", error):
         return f"holds a Python object ({found[1]}), not only tensors; save a tensor or a state_dict() with torch.save"
+    if "Unsupported operand 149" in error:  # FRAME, of protocol 4 and later
+        return "a pickle of a protocol that can't be loaded safely; save a tensor or a state_dict() with torch.save"
     return "damaged, or not a PyTorch file; copy or download it again"
 
 

@@ -15,7 +15,7 @@ from common.cli import UserError
 from common.files import atomic_write, check_unpacked_size, visible_files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # for EPS, Pillow would start another program
 MOST_PIXELS = 2**25  # of one picture; more would fill the memory
 
 
@@ -63,13 +63,16 @@ def read_rgb(path: Path) -> Image.Image:
         UserError: not readable as an image.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels, more than {MOST_PIXELS}")
             opened.load()
             image = upright(opened)
             if image.mode.startswith("I"):  # 16 or 32 bits
-                image = Image.fromarray(wide_to_uint8(np.asarray(image, dtype=np.int64)))
+                values = np.asarray(image, dtype=np.int64)
+                grey = wide_to_uint8(values)
+                grey[values == image.info.get("transparency")] = 255
+                image = Image.fromarray(grey)
             elif image.mode == "F":
                 image = Image.fromarray(float_to_uint8(np.asarray(image)))
             if "A" in image.getbands() or "transparency" in image.info:
@@ -81,7 +84,9 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation says; as it is where that can't be read."""
+    """A loaded picture as its EXIF orientation says; as it is where that can't be read."""
+    if image.format == "TIFF":  # which Pillow turns as it loads them
+        return image
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data raises a dozen kinds, and the pixels may be whole

@@ -30,8 +30,8 @@ from common.images import grid
 from p1_cond_ddpm import SampleOptions, load_denoiser, sample_digits
 from p2_ddim import lerp, load_face_unet, sample_faces, slerp, to_pictures
 from p2_ddim.noise import seeded_noises
-from p3_dann.figures import features
-from p3_dann.inference import load_classifier, predict
+from p3_dann import load_classifier, predict_digits
+from p3_dann.shift import answers
 
 STEPS = 10  # of DDIM; the homework takes 50
 
@@ -86,11 +86,11 @@ enlarged = [Image.fromarray((scan * 255 / 16).astype(np.uint8)).resize((28, 28))
 scanned = torch.from_numpy(np.stack(enlarged))[:, None].expand(-1, 3, -1, -1)
 classifier = load_classifier("usps")
 for name, images, truth in (("drawn", drawn, labels), ("scanned", scanned, torch.from_numpy(scans.target[:100]))):
-    print(f"{name}: {(predict(classifier, images) == truth).float().mean():.0%}")
+    print(f"{name}: {(predict_digits(classifier, images) == truth).float().mean():.0%}")
 
 # %%
 # Their features by t-SNE, coloured by class: circles are drawn, crosses are scanned
-points = TSNE(perplexity=20, random_state=0).fit_transform(features(classifier, torch.cat([drawn, scanned])))
+points = TSNE(perplexity=20, random_state=0).fit_transform(answers(classifier, torch.cat([drawn, scanned])).features)
 figure, axes = plt.subplots(figsize=(5, 5))
 axes.scatter(*points[:100].T, c=labels, cmap="tab10", marker="o")
 axes.scatter(*points[100:].T, c=scans.target[:100], cmap="tab10", marker="x")

@@ -25,7 +25,7 @@ from common.files import REPOSITORY, atomic_write
 from homework import archive, mnist, report
 
 SAMPLING = "--labels none --sampler ddpm --contrast 1.03".split()
-FAST, PROCESS = "--num-steps 15 --spacing 0.7".split(), "--num-steps 1000".split()
+FAST, PROCESS = "--num-steps 15 --spacing 0.7".split(), "--num-steps 1000 --spacing 1".split()
 TEMPLATE = """#set page("a4")
 
 = Image generation: MNIST by DDPM

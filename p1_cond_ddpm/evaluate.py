@@ -9,8 +9,9 @@ measured again.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +23,12 @@ from common.checkpoint import weights_id
 from common.cli import UserError, add_device, command, some_path
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device, usable_precision
-from common.digits import DigitSet, load_digits
-from common.fid import quality
-from common.images import to_unit_range
-from common.inception import features
+from common.digits import load_digits
 from common.measurements import Measurements
 from common.rng import generator
 from p1_cond_ddpm import judge
-from p1_cond_ddpm.sampling import WEIGHTS, ImageSpec, SampleOptions, digits_by_number, load_denoiser, sample_images
-from p1_cond_ddpm.strokes import comparable, load_stroke_net, real_shapes, stroke_maps, variety
-from p1_cond_ddpm.unet import UNet
-
-SCORES = ("own_judge", "given_judge", "fid768", "stroke_coverage", "stroke_density", "spread", "slant", "ink")
-
-
-class Reference:
-    """Real images: what quality (common.fid) and, where there are labels, variety (strokes.py) are measured against."""
-
-    def __init__(self, images: Tensor, labels: Tensor | None, cache: Path | None):
-        self.features = features(images.permute(0, 2, 3, 1).numpy(), cache)
-        self.network = load_stroke_net()
-        self.shapes = [] if labels is None else real_shapes(self.network, DigitSet(images, labels))
-
-    def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """Of (N, 3, 28, 28) uint8 images; the variety where every digit has images enough."""
-        found = quality(images.permute(0, 2, 3, 1).numpy(), self.features)
-        if self.shapes and comparable(labels, self.shapes):
-            found |= variety(stroke_maps(self.network, images), labels, self.shapes)
-        return found
-
-
-@torch.inference_mode()
-def accuracy(images: Tensor, labels: Tensor, weights: Path) -> float:
-    """Share of (N, 3, 28, 28) uint8 images that a judge takes for their label."""
-    logits = judge.load(weights)(to_unit_range(images))
-    return (logits.argmax(dim=1) == labels).float().mean().item()
+from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, digits_by_number, load_denoiser, sample_images
+from p1_cond_ddpm.scores import SCORES, Reference, judged, real_row
 
 
 def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250) -> Tensor:
@@ -72,12 +44,6 @@ def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250)
     return torch.cat(distances)
 
 
-def judges() -> dict[str, Path]:
-    """Our own judge and, where there is one, the given judge's weights by name."""
-    given = judge.find_weights()
-    return {"own": judge.OWN} | ({} if given == judge.OWN else {"given": given})
-
-
 def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     """What a row of a CSV says of the weights and options."""
     return {
@@ -87,16 +53,9 @@ def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     }
 
 
-def seed_scores(
-    model: UNet, options: SampleOptions, images: Sequence[ImageSpec], reference: Reference | None
-) -> dict[str, float]:
-    """Each judge's accuracy on the images of one seed and, with a reference, their quality and variety."""
-    specs, pictures = zip(*sample_images(model, options, images, batch_size=100))
-    digits, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
-    scores = {f"{name}_judge": accuracy(digits, labels, weights) for name, weights in judges().items()}
-    if reference is not None:
-        scores |= reference.scores(digits, labels)
-    return scores
+def listed(scores: dict[str, float]) -> str:
+    """The scores that a row has, in words."""
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in SCORES if name in scores)
 
 
 def print_means(rows: Sequence[dict[str, float]]) -> None:
@@ -110,25 +69,47 @@ def print_means(rows: Sequence[dict[str, float]]) -> None:
 
 
 def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, reference: Reference | None) -> None:
-    """Sample and judge every seed's graded images, print the scores, and keep them where --out says."""
+    """Sample and judge every seed's graded images, print the scores, and keep them where --out says.
+
+    With a reference also those of real images. `nearest` is the smallest distance to a training image.
+    """
     check_range("--seeds", arguments.seeds, 0)
     check_range("--per-digit", arguments.per_digit, 1, 999)
     device = choose_device(arguments.device)
     options = replace(options, precision=usable_precision(device, options.precision))
     specs = digits_by_number(arguments.per_digit, 0)
     model = load_denoiser(arguments.weights, specs, guided=options.guidance_scale != 1).to(device)
-    kept, rows = Measurements(arguments.out) if arguments.out else None, []
-    for seed in arguments.seeds:
-        images = digits_by_number(arguments.per_digit, seed)
-        setting = {**as_row(arguments.weights, options), "seed": seed, "images": len(images)}
+    kept = Measurements(arguments.out) if arguments.out else None
+
+    training = load_digits(arguments.data, "train.csv").images if reference else None
+
+    def judge_and_copies(images: Tensor, labels: Tensor) -> dict[str, float]:
+        copies = {} if training is None else {"nearest": nearest_distance(images, training).min().item()}
+        return judged(images, labels) | copies
+
+    def measure_seed(seed: int) -> dict[str, float]:
+        sampled = sample_images(model, options, digits_by_number(arguments.per_digit, seed), batch_size=100)
+        images, pictures = zip(*sampled)
+        digits, labels = torch.stack(pictures).cpu(), torch.tensor([one.label for one in images])
+        return judge_and_copies(digits, labels) | (reference.scores(digits, labels) if reference else {})
+
+    def scores(setting: dict[str, Any], found: Callable[[], dict[str, float]]) -> dict[str, float]:
         row = kept.find(setting) if kept else None
         if row is None:
-            row = {**setting, **seed_scores(model, options, images, reference)}
+            row = setting | found()
             if kept:
                 kept.add(row)
-        rows.append({name: row[name] for name in SCORES if not np.isnan(row.get(name, np.nan))})
-        print(f"seed {seed}: " + ", ".join(f"{name} {value:.4f}" for name, value in rows[-1].items()), flush=True)
+        return {name: row[name] for name in SCORES if not np.isnan(row.get(name, np.nan))}
+
+    rows, count = [], 10 * arguments.per_digit
+    for seed in arguments.seeds:
+        setting = {**as_row(arguments.weights, options), "seed": seed, "images": count}
+        rows.append(scores(setting, partial(measure_seed, seed)))
+        print(f"seed {seed}: {listed(rows[-1])}", flush=True)
     print_means(rows)
+    if reference is not None:
+        real = scores(real_row(count), lambda: reference.real_scores(arguments.per_digit, judge_and_copies))
+        print(f"real images: {listed(real) or 'too few'}")
 
 
 @command
@@ -154,12 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluate_seeds(arguments, options, reference if arguments.data else None)
         return 0
     images, labels = judge.read_folder(arguments.folder)
-    for name, weights in judges().items():
-        print(f"{name} judge's accuracy {accuracy(images, labels, weights):.4f}")
+    for name, value in judged(images, labels).items():
+        print(f"{name.replace('_', ' ')}'s accuracy {value:.4f}")
     if not arguments.data:
         return 0
     found = reference.scores(images, labels)
-    print(f"against {len(val)} val images: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+    print(f"against {len(val)} val images: {listed(found)}")
     training = load_digits(arguments.data, "train.csv").images
     drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
     for name, some in (("these", images), ("as many val", drawn)):

@@ -22,6 +22,7 @@ from common.figures import BLUE, COLUMN, GREEN, GREY, ORANGE, PAGE, new_figure, 
 from common.images import grid
 from common.measurements import read_measurements
 from p1_cond_ddpm.architecture import draw_architecture
+from p1_cond_ddpm.evaluate import as_row
 from p1_cond_ddpm.process import draw_process, reverse_process
 from p1_cond_ddpm.sampling import (
     GRADED,
@@ -32,13 +33,10 @@ from p1_cond_ddpm.sampling import (
     load_denoiser,
     sample_images,
 )
+from p1_cond_ddpm.scores import REAL
 from p1_cond_ddpm.unet import UNet
 
 SAMPLER_STYLES = {"dpm": ("DPM-Solver++(2M)", BLUE), "ddpm": ("DDPM", ORANGE), "ddim": ("DDIM", GREEN)}
-SWEEP_AXES = (  # the option, another to tell lines apart by, the axis' title, and the other's in the legend
-    ("guidance_scale", "num_steps", "guidance scale (1 = off)", "steps"),
-    ("num_steps", "guidance_scale", "sampler's steps", "guidance scale"),
-)
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
@@ -48,41 +46,64 @@ def digit_grid(model: UNet, digits: Sequence[ImageSpec]) -> Tensor:
     return grid(torch.stack(images).cpu(), 10)
 
 
-def sweep_lines(table: pd.DataFrame, x: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """The rows that differ in x alone, in order of x, with the settings that they share.
+def sweep_lines(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The rows that differ in the guidance scale alone, in its order, with the settings that they share.
 
-    Single rows are left out. Rows in bf16 come before those in float32, where both were measured.
+    A scale of 1 belongs to every interval. Single rows are left out. Rows in bf16 come before those in float32, where
+    both were measured.
     """
-    settings = [f.name for f in fields(SampleOptions) if f.name not in (x, "precision")]
-    for values, rows in table.groupby(settings):
-        line = rows.sort_values([x, "precision"]).drop_duplicates(x)
+    unguided = table["guidance_scale"] == 1
+    settings = [f.name for f in fields(SampleOptions) if f.name not in ("guidance_scale", "precision")]
+    without_interval = [name for name in settings if name != "guidance_interval"]
+    for values, rows in table[~unguided].groupby(settings):
+        shared = dict(zip(settings, values))
+        same = (table[without_interval] == pd.Series(shared)[without_interval]).all(axis=1)
+        line = pd.concat([rows, table[unguided & same]]).sort_values(["guidance_scale", "precision"])
+        line = line.drop_duplicates("guidance_scale")
         if len(line) > 1:
-            yield dict(zip(settings, values)), line
+            yield shared, line
+
+
+def setting_name(setting: dict[str, Any]) -> str:
+    """A line's name in the legend."""
+    name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {setting['num_steps']} steps"
+    everywhere = setting["guidance_interval"] == "0-999"
+    return name if everywhere else f"{name}, guided in {setting['guidance_interval'].replace('-', '–')}"
 
 
 @styled
 def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
-    """Accuracy and FID-768 against guidance scale and against steps, a line for every sampler (sweep.py).
+    """Accuracy and FID-768 against the coverage of real strokes, a line along the guidance scale for every sampler.
 
-    The graded images' setting is dotted.
+    The graded images' setting is ringed. Real images are a star (sweep.py).
     """
+    real = table[table["weights"] == REAL]
     table = table[table["weights"] == weights_id(weights)]
     if table.empty:
         raise UserError(f"the sweep has no row of {weights}; run p1_cond_ddpm.sweep")
-    figure = new_figure(PAGE, 3.6)
-    axes = figure.subplots(2, 2, sharex="col", sharey="row")
-    for column, (x, other, title, words) in enumerate(SWEEP_AXES):
-        for number, (setting, line) in enumerate(sweep_lines(table, x)):
-            name, colour = SAMPLER_STYLES[setting["sampler"]]
-            style = {"color": colour, "marker": "osD^v"[number % 5], "label": f"{name}, {words} {setting[other]:g}"}
-            axes[0, column].plot(line[x], 100 * line["own_judge"], **style)
-            axes[1, column].plot(line[x], line["fid768"], **style)
-        for axis in axes[:, column]:
-            axis.axvline(getattr(GRADED, x), color=GREY, linestyle=":")
-        axes[0, column].legend()
-        axes[1, column].set_xlabel(title)
-    axes[0, 0].set_ylabel("recognised, %")
-    axes[1, 0].set_ylabel("FID-768")
+    figure = new_figure(PAGE, 2.9)
+    axes = figure.subplots(1, 2)
+    graded = as_row(weights, GRADED) | {"precision": "bf16"}
+    ringed = table[(table[[*graded]] == pd.Series(graded)).all(axis=1)]
+    for axis, score, factor in ((axes[0], "own_judge", 100), (axes[1], "fid768", 1)):
+        for number, (setting, line) in enumerate(sweep_lines(table)):
+            colour = SAMPLER_STYLES[setting["sampler"]][1]
+            style = {"color": colour, "marker": "osD^v"[number % 5], "linestyle": ["-", "--", ":"][number % 3]}
+            axis.plot(line["stroke_coverage"], factor * line[score], label=setting_name(setting), **style)
+            if score == "own_judge":
+                for _, point in line.iterrows():
+                    place = (point["stroke_coverage"], factor * point[score])
+                    axis.annotate(f"{point['guidance_scale']:g}", place, xytext=(3, -9), textcoords="offset points")
+        ring = {"s": 90, "facecolors": "none", "edgecolors": "black", "label": "graded images"}
+        axis.scatter(ringed["stroke_coverage"], factor * ringed[score], **ring)
+        if real[score].notna().any():
+            axis.scatter(
+                real["stroke_coverage"], factor * real[score], s=60, marker="*", color=GREY, label="real images"
+            )
+        axis.set_xlabel("coverage of real strokes")
+    axes[0].set_ylabel("recognised, %")
+    axes[1].set_ylabel("FID-768")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
@@ -98,13 +119,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits = digits_by_number(10, seed=0)
     model = load_denoiser(arguments.weights, digits, guided=True).to(device)
     save_picture(digit_grid(model, digits), arguments.out / "p1_grid.png", weights, enlarged=2)
-    ddpm = SampleOptions(sampler="ddpm", num_steps=model.config.num_timesteps, precision="float32")
+    ddpm = SampleOptions("ddpm", model.config.num_timesteps, spacing=1.0, precision="float32")
     labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
     process = reverse_process(model, labels, seeds, ddpm, parts=PARTS)
     save_figure(draw_process(process, width=COLUMN, estimates=True), arguments.out / "p1_process.png", weights)
     save_figure(draw_architecture(model), arguments.out / "p1_architecture.svg", weights)
     if arguments.sweep:
-        table = read_measurements(arguments.sweep, ["own_judge", "fid768"])
+        table = read_measurements(arguments.sweep, ["own_judge", "fid768", "stroke_coverage"])
         sources = [arguments.weights, arguments.sweep]
         save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.svg", sources)
     return 0

@@ -1,7 +1,7 @@
 """The reverse process as a picture: a row for every image of p1_cond_ddpm.sample --count, a column for every instant.
 
 python3 -m p1_cond_ddpm.process process.png --weights runs/mnist/weights.pt --labels none \\
-    --sampler ddpm --num-steps 1000 --guidance-scale 1
+    --sampler ddpm --num-steps 1000 --spacing 1 --guidance-scale 1
 """
 
 import argparse

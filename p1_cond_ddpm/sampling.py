@@ -34,15 +34,13 @@ SAMPLERS = ("dpm", "ddim", "ddpm")
 class SampleOptions:
     """Sampling; the defaults are the graded images'."""
 
-    sampler: str = option(
-        "dpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM, which wants 1000 steps", choices=SAMPLERS
-    )
-    num_steps: int = option(8, "steps", smallest=1, largest=1000)
+    sampler: str = option("ddpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM", choices=SAMPLERS)
+    num_steps: int = option(14, "steps", smallest=1, largest=1000)
     spacing: float = option(
-        1.0, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
+        0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
-    guidance_scale: float = option(3.5, "1 = off", smallest=0)
-    guidance_interval: tuple[int, int] = option((0, 999), "first and last timestep with guidance", smallest=0)
+    guidance_scale: float = option(2.5, "1 = off", smallest=0)
+    guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )

@@ -9,6 +9,7 @@ python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnis
 Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy
 by our own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against
 MNIST-M's val or --reference, variety of strokes against MNIST-M's val, passes through the network per image, seconds.
+With --data a last row has what real images reach.
 """
 
 import argparse
@@ -29,9 +30,10 @@ from common.digits import NULL_LABEL, load_digits
 from common.fid import read_set
 from common.measurements import Measurements
 from p1_cond_ddpm import judge
-from p1_cond_ddpm.evaluate import Reference, accuracy, as_row
+from p1_cond_ddpm.evaluate import as_row
 from p1_cond_ddpm.sample import add_image_options, requested_images
 from p1_cond_ddpm.sampling import GRADED, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
+from p1_cond_ddpm.scores import Reference, accuracy, real_row
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
@@ -41,14 +43,18 @@ def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bo
     return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
 
 
+def judged(images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The own judge's accuracy, nan where there are no labels."""
+    return {"own_judge": float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)}
+
+
 def measure(sampled: Iterable[tuple[ImageSpec, Tensor]], reference: Reference) -> dict[str, float]:
-    """The own judge's accuracy where there are labels, quality and variety, and the seconds of sampling."""
+    """The own judge's accuracy, quality and variety, and the seconds of sampling."""
     start = time.perf_counter()
     specs, pictures = zip(*sampled)
     seconds = time.perf_counter() - start
     images, labels = torch.stack(pictures).cpu(), torch.tensor([spec.label for spec in specs])
-    own = float("nan") if (labels == NULL_LABEL).any() else accuracy(images, labels, judge.OWN)
-    return {"own_judge": own, **reference.scores(images, labels), "seconds": round(seconds, 1)}
+    return {**judged(images, labels), **reference.scores(images, labels), "seconds": round(seconds, 1)}
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +68,15 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
         else:
             choices = f.metadata.get("choices")
             group.add_argument(flag, type=types[f.name], nargs="+", choices=choices, default=[f.default], help=text)
+
+
+def read_reference(arguments: argparse.Namespace) -> tuple[Reference, str]:
+    """What --data or --reference names, and its name in the CSV."""
+    if arguments.data:
+        val = load_digits(arguments.data, "val.csv")
+        return Reference(val.images, val.labels, arguments.cache), f"{arguments.data.resolve().name} val"
+    images = torch.from_numpy(read_set(arguments.reference, None)).permute(0, 3, 1, 2)
+    return Reference(images, None, arguments.cache), Path(arguments.reference).name
 
 
 @command
@@ -92,12 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ).to(device)
     passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
     measurements = Measurements(arguments.out)
-    if arguments.data:
-        val, name = load_digits(arguments.data, "val.csv"), f"{arguments.data.resolve().name} val"
-        reference = Reference(val.images, val.labels, arguments.cache)
-    else:
-        real, name = read_set(arguments.reference, None), Path(arguments.reference).name
-        reference = Reference(torch.from_numpy(real).permute(0, 3, 1, 2), None, arguments.cache)
+    reference, name = read_reference(arguments)
     labels = "each" if arguments.count is None else arguments.labels or "0123456789"
     for options, passed in zip(settings, passes):
         row = {
@@ -110,6 +120,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not measurements.has(row):
             sampled = sample_images(model, options, images, batch_size=100)
             measurements.add({**row, "passes": passed, **measure(sampled, reference)})
+    row = {**real_row(len(images)), "reference": name}
+    if not measurements.has(row):
+        found = reference.real_scores(arguments.per_digit, judged)
+        if found:
+            measurements.add({**row, "passes": 0, **found})
     return 0
 
 

@@ -11,13 +11,15 @@ BUFFER = "time.0.inv_freq"  # the only one; averages of parameters don't have it
 State = dict[str, Tensor]
 
 
-def find_state_dict(content: Any) -> tuple[Any, str]:
-    """The network's tensors, and in words where they were, "" for the content itself.
+def find_state_dict(content: Any) -> tuple[State, str]:
+    """The network's tensors, and in words where they were, "" for a plain file.
 
-    Undone are a common prefix (DataParallel, torch.compile, AveragedModel) and dicts that hold a state dict among other
-    things, but for an optimizer's; of several, averaged weights (EMA) are preferred. Averages may also be a list
-    (torch_ema, diffusers) or have names without dots (LitEma), beside the network that they are of. Where there is no
-    such network, the content comes back.
+    Undone are a common prefix (DataParallel, torch.compile, AveragedModel) and dicts and lists that hold a state dict
+    among other things, but for an optimizer's; of several, averaged weights (EMA) are preferred. Averages may also be a
+    list (torch_ema, diffusers) or have names without dots (LitEma), beside the network that they are of.
+
+    Raises:
+        LookupError: there is no such network.
     """
     named: dict[str, State] = {}
     nameless: dict[str, State | Sequence[Tensor]] = {}
@@ -32,18 +34,27 @@ def find_state_dict(content: Any) -> tuple[Any, str]:
             if state := _with_names(average, network):
                 found[where] = state
     if not found:
-        return content, ""
-    where = min(found, key=lambda where: not _averaged(where))
-    return found[where], "" if where in ("", "state_dict.") and len(found) == 1 else f"the weights under {where[:-1]}"
+        raise LookupError(f"no tensors {FIRST_KEY} and {LAST_KEY} in one place")
+    taken, *others = sorted(found, key=lambda where: not _averaged(where))
+    if taken in ("", "state_dict.") and not others:
+        return found[taken], ""
+    left = f", not under {', '.join(where[:-1] or 'no name' for where in others)}" if others else ""
+    return found[taken], f"the weights under {taken[:-1] or 'no name'}{left}"
 
 
 def _dicts(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Nested dicts with the path to each, every part of it ending with a dot; without what isn't named by a string."""
-    if not isinstance(content, Mapping) or depth > 4 or "optim" in where.lower():
+    """Dicts in dicts and lists with the path to each, every part of it ending with a dot; without what isn't named by a
+    string.
+    """
+    if depth > 4 or "optim" in where.lower():
         return
-    values = {key: value for key, value in content.items() if isinstance(key, str)}
-    yield where, values
-    for key, value in values.items():
+    if isinstance(content, (list, tuple)):
+        content = dict(enumerate(content))
+    elif isinstance(content, Mapping):
+        yield where, {key: value for key, value in content.items() if isinstance(key, str)}
+    else:
+        return
+    for key, value in content.items():
         yield from _dicts(value, f"{where}{key}.", depth + 1)
 
 
@@ -69,5 +80,6 @@ def _with_names(average: State | Sequence[Tensor], network: State) -> State | No
 
 
 def _averaged(where: str) -> bool:
-    words = re.sub("(no|non)_?ema", "", where.lower())
-    return any(word in words for word in ("ema", "shadow", "averag", "swa"))
+    """Whether a path names averaged weights; beside them may lie the network that they follow (ema.online_model)."""
+    followed = re.search("online|(no|non)_?ema", where, re.IGNORECASE)
+    return not followed and bool(re.search(r"(?i:(\b|_)(ema|swa|shadow|averag))|E(ma|MA)|SWA", where))

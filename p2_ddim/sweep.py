@@ -1,16 +1,19 @@
-"""Quality of a face network by number of DDIM steps, one CSV row each; what the CSV has is not measured again.
+"""A face network by number of DDIM steps, one CSV row each; what the CSV has is not measured again.
 
 python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:4000 --size 32 --cache runs/features \\
     --out docs/p2_steps.csv
+python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --count 8 --out docs/p2_paths.csv       without data: no quality
 
-Faces of the same seeded noises at every number of steps: FID-768, density and coverage against the data brought to the
-network's size, the distance to the faces of as many steps as there are timesteps (root mean square of the first few),
-seconds.
+Faces of the same seeded noises at every number of steps. With --data: FID-768, density and coverage against the data,
+brought to the network's size. Of the first few faces: distance to those of as many steps as there are timesteps, and
+inversion, the distance to the faces that come from the noises to which they are inverted; root mean squares in grey
+levels. Seconds are of the sampling.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,11 @@ from common.cli import UserError, add_device, command, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
 from common.fid import quality, read_set
+from common.images import to_uint8
 from common.inception import features
 from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
-from p2_ddim.sampling import NUM_TIMESTEPS, for_inference, rmse, sample_faces, to_pictures
+from p2_ddim.sampling import NUM_TIMESTEPS, for_inference, invert_faces, rmse, sample_faces, to_pictures
 from p2_ddim.unet import FaceUNet, load_face_unet
 
 STEPS = (10, 20, 50, 100, 250)
@@ -35,15 +39,26 @@ MOST_STEPS = NUM_TIMESTEPS - 1  # what the others are compared with
 COMPARED = 16  # faces, as that takes long
 
 
-def sample_in_batches(model: FaceUNet, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
-    """Faces of noises (N, 3, H, W) as the homework saves them: uint8 on the CPU."""
-    device = next(model.parameters()).device
-    with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
-        batches = [
-            sample_faces(model, batch.to(device), num_steps=steps, on_step=bar.update)
-            for batch in noises.split(batch_size)
-        ]
-    return to_pictures(torch.cat(batches))
+@dataclass(frozen=True)
+class Sampler:
+    """A network with one convention of what becomes of eps where x_0 was clipped (see `sample_faces`)."""
+
+    model: FaceUNet
+    renewed: bool
+
+    def faces(self, noises: Tensor, steps: int, *, batch_size: int = 100) -> Tensor:
+        """Of noises (N, 3, H, W), not clipped."""
+        device = next(self.model.parameters()).device
+        how: dict[str, Any] = {"num_steps": steps, "use_clipped_model_output": self.renewed}
+        with tqdm(total=len(noises) * steps, unit="step", desc=f"{steps} steps") as bar:
+            batches = noises.to(device).split(batch_size)
+            return torch.cat([sample_faces(self.model, batch, on_step=bar.update, **how) for batch in batches])
+
+    def inversion_error(self, faces: Tensor, steps: int) -> float:
+        """From image to noise to image, in grey levels."""
+        x_0 = faces.clamp(-1, 1)
+        again = self.faces(invert_faces(self.model, x_0, num_steps=steps), steps)
+        return rmse(to_uint8(x_0.cpu()), to_uint8(again.cpu()))
 
 
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
@@ -63,10 +78,11 @@ def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("unet_pt", type=some_path, help="the course's UNet.pt, or weights of p2_ddim.train")
-    parser.add_argument("--data", required=True, help="real faces, PATH or PATH:FIRST:END (see common.fid)")
+    parser.add_argument("--data", help="real faces, PATH or PATH:FIRST:END (see common.fid)")
     parser.add_argument("--size", type=int, default=32, help="side of the faces (default: 32)")
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=f"(default: {STEPS})")
+    parser.add_argument("--keep-eps", action="store_true", help="keep eps where x_0 was clipped, as hw2_2.sh does")
     parser.add_argument("--seed", type=int, default=0, help="of the noises (default: 0)")
     parser.add_argument(
         "--precision", choices=("float32", "bf16", "fp16"), default="float32", help="(default: float32)"
@@ -83,13 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = usable_precision(device, arguments.precision)
     model = for_inference(load_face_unet(arguments.unet_pt), device, precision)
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
-    measurements = Measurements(arguments.out, order=["weights", "precision", "steps"])
-    real = features(read_set(arguments.data, arguments.size), arguments.cache)
+    sampler = Sampler(model, renewed=not arguments.keep_eps)
+    measurements = Measurements(arguments.out, order=["weights", "precision", "use_clipped_model_output", "steps"])
+    real = features(read_set(arguments.data, arguments.size), arguments.cache) if arguments.data else None
     given: dict[str, Any] = {
         "weights": weights_id(arguments.unet_pt),
         "precision": precision,
-        "use_clipped_model_output": True,
-        "data": Path(arguments.data).name,
+        "use_clipped_model_output": sampler.renewed,
+        "data": Path(arguments.data).name if arguments.data else "none",
     }
     given |= {"size": arguments.size, "seed": arguments.seed, "faces": len(noises)}
     best: Tensor | None = None
@@ -98,12 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if measurements.has(row):
             continue
         if best is None:
-            best = sample_in_batches(model, noises[:COMPARED], MOST_STEPS)
+            best = to_pictures(sampler.faces(noises[:COMPARED], MOST_STEPS))
         start = time.perf_counter()
-        faces = sample_in_batches(model, noises, steps)
+        faces = sampler.faces(noises, steps)
         row["seconds"] = round(time.perf_counter() - start, 1)
-        found = quality(faces.permute(0, 2, 3, 1).numpy(), real)
-        measurements.add({**row, **found, "distance": rmse(faces[: len(best)], best)})
+        pictures = to_pictures(faces)
+        if real is not None:
+            row |= quality(pictures.permute(0, 2, 3, 1).numpy(), real)
+        row["distance"] = rmse(pictures[:COMPARED], best)
+        measurements.add({**row, "inversion": sampler.inversion_error(faces[:COMPARED], steps)})
     return 0
 
 

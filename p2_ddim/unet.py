@@ -21,7 +21,7 @@ from common.checkpoint import check_finite, load_tensors
 from common.cli import UserError
 from common.config import option
 from common.layers import doubled
-from p2_ddim.state_dict import find_state_dict
+from p2_ddim.state_dict import BUFFER, find_state_dict
 
 DOWN_BLOCKS, UP_BLOCKS = 2, 3
 
@@ -187,16 +187,17 @@ def load_face_unet(path: Path) -> FaceUNet:
     Raises:
         UserError: the file is missing or damaged, holds no such network, or a weight is not finite.
     """
-    state, where = find_state_dict(load_tensors(path))
-    if where:
-        print(f"{path}: taking {where}", file=sys.stderr)
     try:
+        state, where = find_state_dict(load_tensors(path))
         config = FaceUNetConfig.from_state_dict(state)
         with torch.device("meta"):
             model = FaceUNet(config)
     except (LookupError, ValueError, AttributeError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a face network like the course's UNet.pt ({reason})") from None
+    if where:
+        print(f"{path}: taking {where}", file=sys.stderr)
+    state.setdefault(BUFFER, SinusoidalEmbedding(config.time_channels).inv_freq)
     expected = {key: value.shape for key, value in model.state_dict().items()}
     wrong = sorted(expected.keys() ^ state.keys()) or sorted(
         k for k, shape in expected.items() if state[k].shape != shape or not state[k].is_floating_point()

@@ -15,7 +15,7 @@ from common.cli import UserError, add_device, command, some_path
 from common.device import choose_device
 from common.digits import DigitSet, load_digits, read_labels
 from p3_dann import augment
-from p3_dann.inference import load_classifier, predict
+from p3_dann.inference import load_classifier, predict_digits
 from p3_dann.network import DigitNetwork, prepare
 
 
@@ -30,7 +30,7 @@ def csv_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
 
 def accuracy(model: DigitNetwork, digits: DigitSet) -> float:
     """Share of labelled images that the network gets right."""
-    return (predict(model, digits.images) == digits.labels).float().mean().item()
+    return (predict_digits(model, digits.images) == digits.labels).float().mean().item()
 
 
 @torch.inference_mode()

@@ -12,9 +12,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
-from sklearn.model_selection import cross_val_predict
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from common.cli import command, some_path
@@ -22,7 +19,8 @@ from common.digits import load_digits
 from common.figures import BLUE, COLUMN, ORANGE, new_figure, save_figure, styled
 from common.rng import generator
 from p3_dann.inference import load_classifier
-from p3_dann.network import DigitNetwork, prepare
+from p3_dann.network import DigitNetwork
+from p3_dann.shift import answers, separability
 
 POINTS = 1000  # of each domain
 PERPLEXITY = 30
@@ -48,22 +46,11 @@ class Embedding(NamedTuple):
     separability: float  # share of the features whose domain a linear classifier finds, cross-validated
 
 
-@torch.inference_mode()
-def features(model: DigitNetwork, images: Tensor) -> np.ndarray:
-    """(N, 3, 28, 28) uint8 -> (N, F) float32."""
-    return torch.cat([model(prepare(batch)).features for batch in images.split(500)]).numpy()
-
-
-def proxy_a_distance(separability: float) -> float:
-    """2 (1 - 2 error), 0 where domains can't be told apart, 2 where they always can. Source: Ben-David et al. 2007."""
-    return 2 * (1 - 2 * (1 - max(separability, 0.5)))
-
-
 def embed(model: DigitNetwork, images: Tensor, domains: np.ndarray) -> Embedding:
     """t-SNE (seed 0) of the features, and how well a linear SVM tells their domains."""
-    f = features(model, images)
-    found = cross_val_predict(LinearSVC(dual=False), StandardScaler().fit_transform(f), domains, cv=3)
-    return Embedding(TSNE(perplexity=PERPLEXITY, random_state=0).fit_transform(f), float((found == domains).mean()))
+    features = answers(model, images).features
+    share = separability(features[domains == 0], features[domains == 1])
+    return Embedding(TSNE(perplexity=PERPLEXITY, random_state=0).fit_transform(features), share)
 
 
 @styled

@@ -1,7 +1,7 @@
 """Digits of target-domain images, from Python.
 
-from p3_dann import load_classifier, predict
-labels = predict(load_classifier("svhn"), images)  # (N, 3, 28, 28) uint8 -> (N,) int64
+from p3_dann import load_classifier, predict_digits
+labels = predict_digits(load_classifier("svhn"), images)  # (N, 3, 28, 28) uint8 -> (N,) int64
 """
 
 from pathlib import Path
@@ -53,7 +53,7 @@ def recognise_domain(images: Tensor) -> str:
 
 
 @torch.inference_mode()
-def predict(model: DigitNetwork, images: Tensor) -> Tensor:
+def predict_digits(model: DigitNetwork, images: Tensor) -> Tensor:
     """Classes (N,) int64, on the CPU, of (N, 3, 28, 28) uint8 images.
 
     Raises:

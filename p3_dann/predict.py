@@ -22,7 +22,7 @@ from common.digits import read_digit
 from common.files import atomic_write
 from common.images import picture_files
 from common.processes import disconnect, gather, is_main_process, share
-from p3_dann.inference import BATCH_SIZE, for_inference, load_classifier, predict, recognise_domain
+from p3_dann.inference import BATCH_SIZE, for_inference, load_classifier, predict_digits, recognise_domain
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray | None]:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = for_inference(load_classifier(arguments.weights or domain)).to(device)
     names = list(readable)
     rows = share(range(len(names)), BATCH_SIZE)
-    mine = zip((names[row] for row in rows), predict(model, tensor[rows]).tolist())
+    mine = zip((names[row] for row in rows), predict_digits(model, tensor[rows]).tolist())
     predicted = gather(dict(mine))
     if is_main_process():
         fallback = Counter(predicted.values()).most_common(1)[0][0]

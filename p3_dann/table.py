@@ -120,22 +120,36 @@ def homework_table(runs: Sequence[Run]) -> dict[str, list[str]]:
     return rows
 
 
-def print_ablation(runs: Sequence[Run]) -> None:
-    """A Markdown table of groups with one target, and how well agreement ranks the runs."""
-    groups, reference = grouped(runs), runs[0]
+def ablation_table(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """A row for each group of runs with one target, by how its options differ from the first run's."""
+    reference, rows = runs[0], {}
     for run in runs:
         target, wanted = run.options["target"], reference.options["target"]
         if target != wanted:
             raise UserError(f"{run.path}: target {target}, but {reference.path} has {wanted}; give runs of one target")
-    print("| options | val accuracy, % | agreement, % | minutes |\n|---|---|---|---|")
-    for group in groups:
-        accuracy, agreement = cell([run.val_accuracy for run in group]), cell([run.agreement for run in group])
+    for group in grouped(runs):
         minutes = np.mean([run.minutes for run in group])
-        name = different(group[0], reference) or "reference"
-        print(f"| {name} | {accuracy} | {agreement} | {'–' if math.isnan(minutes) else f'{minutes:.1f}'} |")
-    if len(runs) > 2:
-        correlation = spearmanr([run.agreement for run in runs], [run.val_accuracy for run in runs]).statistic
-        print(f"\nrank correlation of agreement and accuracy over {len(runs)} runs (oracle): {correlation:.2f}")
+        rows[different(group[0], reference) or "reference"] = [
+            cell([run.val_accuracy for run in group]),
+            cell([run.agreement for run in group]),
+            "–" if math.isnan(minutes) else f"{minutes:.1f}",
+        ]
+    return rows
+
+
+def print_table(first: str, columns: Sequence[str], rows: dict[str, list[str]]) -> None:
+    """In Markdown; `first` is the title of the rows' names."""
+    print(f"| {first} | {' | '.join(columns)} |")
+    print("|---" * (1 + len(columns)) + "|")
+    for title, cells in rows.items():
+        print(f"| {title} | {' | '.join(cells)} |")
+
+
+def write_table(path: Path, first: str, columns: Sequence[str], rows: dict[str, list[str]]) -> None:
+    """The same as a CSV."""
+    with atomic_write(path) as temporary:
+        pd.DataFrame.from_dict(rows, orient="index", columns=[*columns]).to_csv(temporary, index_label=first)
+    wrote(path)
 
 
 @command
@@ -143,23 +157,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=some_path, nargs="+", help="folders of finished runs")
     parser.add_argument("--ablation", action="store_true", help="a row for each group of options instead")
-    parser.add_argument("--out", type=some_path, help="write the homework's table as a CSV, too")
+    parser.add_argument("--out", type=some_path, help="write the table as a CSV, too")
     arguments = parser.parse_args(argv)
     runs = [read_run(path) for path in arguments.runs]
+    table: tuple[str, Sequence[str], dict[str, list[str]]]
     if arguments.ablation:
-        print_ablation(runs)
-        return 0
-    rows = homework_table(runs)
-    print("| val accuracy, % | " + " | ".join(COLUMNS.values()) + " |")
-    print("|---" * (1 + len(COLUMNS)) + "|")
-    for title, cells in rows.items():
-        print(f"| {title} | " + " | ".join(cells) + " |")
+        table = "options", ("val accuracy, %", "agreement, %", "minutes"), ablation_table(runs)
+    else:
+        table = "val accuracy, %", tuple(COLUMNS.values()), homework_table(runs)
+    print_table(*table)
+    if arguments.ablation and len(runs) > 2:
+        correlation = spearmanr([run.agreement for run in runs], [run.val_accuracy for run in runs]).statistic
+        print(f"\nrank correlation of agreement and accuracy over {len(runs)} runs (oracle): {correlation:.2f}")
     if arguments.out:
-        with atomic_write(arguments.out) as temporary:
-            pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS.values()]).to_csv(
-                temporary, index_label="val accuracy, %"
-            )
-        wrote(arguments.out)
+        write_table(arguments.out, *table)
     return 0
 
 

@@ -71,9 +71,9 @@ def bare(tmp_path):
         python = tmp_path / "bin" / "python3.10"
         python.write_text(
             "#!/usr/bin/env bash\n"
-            'if [ "$1 $2" = "-m venv" ]; then\n'
-            f'    mkdir -p "$3/bin"; printf "#!/usr/bin/env bash\\n{FAKE[pip]}" > "$3/bin/python"\n'
-            '    chmod +x "$3/bin/python"; exit 0\n'
+            'if [ "$1 $2 $3" = "-I -m venv" ]; then\n'
+            f'    mkdir -p "$4/bin"; printf "#!/usr/bin/env bash\\n{FAKE[pip]}" > "$4/bin/python"\n'
+            '    chmod +x "$4/bin/python"; exit 0\n'
             f'fi\nexec "{sys.executable}" "$@"\n'
         )
         python.chmod(0o755)
@@ -131,6 +131,17 @@ def test_a_cache_that_cannot_be_written_serves_what_is_complete(clone, bare):
     complete.unlink()
     refused = run(clone, pip="works")
     assert refused.returncode == 2 and "can't be written to; set XDG_CACHE_HOME" in refused.stderr
+
+
+def test_the_users_folder_may_hold_any_files_and_the_cache_may_be_relative(clone, bare):
+    run, _ = bare
+    for name in ("random.py", "logging.py", "venv.py"):
+        (clone / name).write_text("raise RuntimeError")
+    code = (
+        'cd "$HOME"; . "$OLDPWD/environment.sh"; use_environment graded; cd /; [ -e "${PYTHON%/bin/python}/complete" ]'
+    )
+    result = run(clone, pip="works", code=code, HOME=str(clone), XDG_CACHE_HOME="relative")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,33 @@ def test_the_data_set_replaces_an_empty_folder_alone(script, tmp_path):
     assert_one_line_error(run(), "hw2_data is in the way")
     (data / "digits").mkdir()
     assert run().returncode == 0
+
+
+def test_two_downloads_at_once_make_one_data_set(tmp_path):
+    root = tmp_path / "clone"
+    root.mkdir()
+    shutil.copy(REPOSITORY / "get_dataset.sh", root)
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("hw2_data/digits/a.csv", "")
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python3"
+    python.write_text(
+        '#!/usr/bin/env bash\nif [ "$1 $2" = "-m gdown" ]; then\n'
+        f'    echo >> "{tmp_path}/downloads"; sleep 0.5; cp "{tmp_path}/data.zip" "${{@: -1}}"; exit\n'
+        f'fi\nexec "{sys.executable}" "$@"\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / "zipfile.py").write_text("raise RuntimeError")  # where the user is
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["bash", str(root / "get_dataset.sh")]
+    runs = [subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [run.communicate() and run.returncode for run in runs] == [0, 0]
+    assert (tmp_path / "downloads").read_text() == "\n"
+    assert sorted(path.name for path in root.rglob("*")) == ["a.csv", "digits", "get_dataset.sh", "hw2_data"]
+
+
+def test_a_deleted_working_folder_costs_no_result_of_absolute_paths(predict, tmp_path):
+    gone = 'mkdir gone; cd gone; rmdir "$PWD"; bash "$SCRIPT" "$IMAGES" '
+    assert_predicted(*predict(gone + '"$CSV"'))
+    result, _ = predict(gone + "relative.csv")
+    assert_one_line_error(result, "relative.csv: No such file or directory")

@@ -1,4 +1,5 @@
 import os
+import pickle
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ WHAT_IT_IS = {
     "missing": "no such file",
     "empty": "an empty file",
     "truncated": "damaged, or not a PyTorch file",
-    "text": "damaged, or not a PyTorch file",
+    "text": r"text, not a PyTorch file \(hello\)",
     "foreign": "not a weight file of this project",
     "code": r"holds a Python object \(torch.nn.modules.linear.Linear\)",
 }
@@ -65,8 +66,15 @@ def test_damaged_files_are_a_users_error(tmp_path, damage):
     [
         (b"<!DOCTYPE html><html>virus scan warning</html>", "a web page"),
         (b"\n<html>", "a web page"),
+        (b"\xef\xbb\xbf<html>", "a web page"),
+        (b'{"message":\n"Not Found"}', r'text, not a PyTorch file \({"message": "Not Found"}\)'),
+        (b"\x1f\x8b\x08" + bytes(9), "packed by gzip"),
+        (b"\x93NUMPY" + bytes(9), "NumPy arrays"),
+        (bytes(9), "damaged"),
+        (pickle.dumps({"a": 1}, 4), "a pickle of a protocol"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("zip", "a zip file, but not of torch.save"),
+        ("npz", "NumPy arrays"),
         ("script", "a TorchScript module"),
         (np.zeros((1, 3, 32, 32), np.float32), "holds a Python object .*numpy"),
     ],
@@ -76,6 +84,9 @@ def test_what_is_no_weight_file_is_named_and_safe_loading_stays_on(tmp_path, con
     if isinstance(content, str) and content == "zip":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("UNet.pt", b"inside")
+    elif isinstance(content, str) and content == "npz":
+        with open(path, "wb") as file:
+            np.savez(file, np.ones(3))
     elif isinstance(content, str):
         torch.jit.save(torch.jit.script(nn.ReLU()), path)
     elif isinstance(content, bytes):

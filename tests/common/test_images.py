@@ -56,6 +56,16 @@ def test_transparent_pixels_are_white(tmp_path):
     assert np.asarray(read_rgb(tmp_path / "a.png")).min() == 255
 
 
+def test_a_transparent_level_of_16_bits_is_white(tmp_path):
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    level = b"tRNS" + struct.pack(">H", 257 * 20)
+    at = content.index(b"IDAT") - 4
+    chunk = struct.pack(">I", 2) + level + struct.pack(">I", zlib.crc32(level))
+    (tmp_path / "a.png").write_bytes(content[:at] + chunk + content[at:])
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png"))[..., 0], np.where(GREY == 20, 255, GREY))
+
+
 def encoded(kind):
     content = io.BytesIO()
     Image.effect_noise((28, 28), 50).convert("RGB").save(content, kind)
@@ -127,14 +137,15 @@ def test_a_foreign_or_missing_set_is_named(tmp_path, kind):
         read_pictures(tmp_path / "bad.npz")
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation, turns", [(1, 0), (3, 2), (6, 1), (8, 3)])
-def test_a_picture_is_read_as_a_viewer_shows_it(tmp_path, orientation, turns):
+def test_a_picture_is_read_as_a_viewer_shows_it(tmp_path, orientation, turns, suffix):
     upright = np.zeros((16, 16, 3), np.uint8)
     upright[:8, :8] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.rot90(upright, turns).copy()).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png")), upright)
+    Image.fromarray(np.rot90(upright, turns).copy()).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / f"a.{suffix}")), upright)
 
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])
@@ -253,3 +264,9 @@ def test_what_a_mac_or_a_notebook_adds_is_not_looked_at(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert picture_files(tmp_path) == [tmp_path / "data" / "a.png"]
+
+
+def test_what_pillow_would_start_a_program_for_is_no_picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
+    with pytest.raises(UserError, match="cannot identify image file"):
+        read_rgb(tmp_path / "a.png")

@@ -178,7 +178,7 @@ def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
         ("options.json", b"", "not readable as a run's options"),
         ("options.json", b"[]", "not readable as a run's options"),
         ("options.json", b'{"fit": {}}', "not readable as a run's options"),
-        ("state.pt", b"damaged", "damaged, or not a PyTorch file"),
+        ("state.pt", b"damaged", "text, not a PyTorch file"),
         ("state.pt", {"weights": 1}, "not the state of a training"),
         ("state.pt", {"step": 3, "sums": {}}, "a state of another version or network"),
     ],

@@ -1,8 +1,9 @@
+import pandas as pd
 import pytest
 import torch
 
 from common.checkpoint import save_weights
-from p1_cond_ddpm import evaluate, sample
+from p1_cond_ddpm import evaluate, sample, scores, strokes
 from p1_cond_ddpm.evaluate import nearest_distance
 from p1_cond_ddpm.unet import UNet
 from tests.helpers import SMALL, randomised
@@ -31,6 +32,25 @@ def test_seeds_are_sampled_and_averaged(tmp_path, capsys):
         accuracies.append(float(capsys.readouterr().out.splitlines()[0].removeprefix("own judge's accuracy ")))
         assert f"seed {seed}: own_judge {accuracies[-1]:.4f}" in out
     assert f"own_judge: mean of 2 seeds {sum(accuracies) / 2:.4f}, worst {min(accuracies):.4f}" in out
+
+
+def test_real_images_get_a_row_and_nothing_is_measured_twice(tmp_path, digit_folder, monkeypatch, capsys):
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
+    for module in (scores, strokes):
+        monkeypatch.setattr(module, "REFERENCE", 6)
+    monkeypatch.setattr(scores, "features", lambda images, cache: images)
+    monkeypatch.setattr(scores, "quality", lambda images, real: {"fid768": 0.5})
+    command = ["--seeds", "0", "--weights", str(tmp_path / "w.pt"), "--per-digit", "2", "--num-steps", "1"]
+    command += ["--data", str(digit_folder(count=80)), "--out", str(tmp_path / "seeds.csv")]
+    outputs = []
+    for _ in range(2):
+        assert evaluate.main(command) == 0
+        outputs.append(capsys.readouterr().out)
+    assert {*outputs[1].splitlines()} < {*outputs[0].splitlines()}  # the first also prints the rows as it adds them
+    assert "real images: own_judge" in outputs[1] and "fid768" not in outputs[1].splitlines()[-1]
+    table = pd.read_csv(tmp_path / "seeds.csv")
+    assert table["weights"].tolist()[1:] == ["real"] and table["num_steps"].tolist() == [1, 0]
+    assert table["fid768"].tolist()[:1] == [0.5] and table["stroke_coverage"].between(0, 1).all()
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder", "--seeds", "0"]])

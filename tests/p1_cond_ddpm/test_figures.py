@@ -6,6 +6,7 @@ from PIL import Image
 from common.checkpoint import save_weights
 from common.figures import sources_of
 from p1_cond_ddpm import evaluate, figures, sample, sampling
+from p1_cond_ddpm.scores import REAL
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 
@@ -16,7 +17,9 @@ def test_figures_show_what_is_sampled(tmp_path):
     fixed = ["--weights", str(tmp_path / "w.pt")]
     sample.main([str(tmp_path / "out"), *fixed, "--per-digit", "10"])
     default = evaluate.as_row(tmp_path / "w.pt", sampling.SampleOptions())
-    rows = [{**default, "num_steps": steps, "own_judge": 0.9, "fid768": 0.5} for steps in (5, 8, 20)]
+    scores = {"own_judge": 0.9, "fid768": 0.5, "stroke_coverage": 0.6}
+    rows = [{**default, "guidance_scale": scale, **scores} for scale in (1, 2.5, 3)]
+    rows.append({"weights": REAL, "own_judge": 0.96, "stroke_coverage": 0.65})
     pd.DataFrame(rows).to_csv(tmp_path / "sweep.csv", index=False)
     wanted = ["--out", str(tmp_path / "figures"), "--sweep", str(tmp_path / "sweep.csv")]
     assert figures.main([*wanted, *fixed]) == 0
@@ -29,11 +32,20 @@ def test_figures_show_what_is_sampled(tmp_path):
     assert {*sources_of(tmp_path / "figures" / "p1_sweep.svg")} == {"w.pt", "sweep.csv"}
 
 
-def test_a_line_of_the_sweep_varies_one_setting():
-    settings = {"spacing": 1.0, "guidance_interval": "0-999", "contrast": 1.0}
-    points = [("dpm", 8, 1.0, "bf16"), ("dpm", 8, 2.0, "float32"), ("dpm", 8, 2.0, "bf16"), ("ddpm", 8, 1.0, "bf16")]
-    names = ("sampler", "num_steps", "guidance_scale", "precision")
-    table = pd.DataFrame([{**settings, **dict(zip(names, point))} for point in points])
-    [(setting, line)] = figures.sweep_lines(table, "guidance_scale")
-    assert (setting["sampler"], setting["num_steps"]) == ("dpm", 8)
-    assert line["guidance_scale"].tolist() == [1.0, 2.0] and line["precision"].tolist() == ["bf16", "bf16"]
+def test_a_line_of_the_sweep_varies_the_guidance_scale():
+    names = ("sampler", "num_steps", "guidance_scale", "guidance_interval", "precision")
+    points = [
+        ("dpm", 8, 1.0, "0-999", "bf16"),
+        ("dpm", 8, 2.0, "0-999", "float32"),
+        ("dpm", 8, 2.0, "0-999", "bf16"),
+        ("dpm", 8, 3.0, "300-800", "bf16"),
+        ("dpm", 10, 3.0, "300-800", "bf16"),
+        ("ddpm", 8, 1.0, "300-800", "bf16"),
+    ]
+    table = pd.DataFrame([{"spacing": 1.0, "contrast": 1.0, **dict(zip(names, point))} for point in points])
+    lines = {figures.setting_name(setting): line for setting, line in figures.sweep_lines(table)}
+    assert {name: line["guidance_scale"].tolist() for name, line in lines.items()} == {
+        "DPM-Solver++(2M), 8 steps": [1.0, 2.0],
+        "DPM-Solver++(2M), 8 steps, guided in 300–800": [1.0, 3.0],
+    }
+    assert lines["DPM-Solver++(2M), 8 steps"]["precision"].tolist() == ["bf16", "bf16"]

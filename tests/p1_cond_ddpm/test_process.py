@@ -18,7 +18,7 @@ def test_instants_are_equal_parts():
 @pytest.mark.parametrize("sampler, steps", [("ddim", 10), ("ddpm", 7), ("dpm", 8)])
 def test_the_process_starts_from_noise_and_ends_at_the_sample(sampler, steps):
     model, labels = randomised(UNet(SMALL)), torch.tensor([3, 7])
-    options = SampleOptions(sampler=sampler, num_steps=steps, precision="float32")
+    options = SampleOptions(sampler, steps, spacing=1.0, precision="float32")
     timesteps, pictures, estimates = process.reverse_process(model, labels, [5, 6], options, parts=7)
     assert pictures.shape == (2, 8, 3, 28, 28)
     assert timesteps[0] == 1000 and timesteps[-1] == 0

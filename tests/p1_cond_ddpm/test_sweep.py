@@ -32,7 +32,9 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypa
 )
 def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes):
     assert (
-        sweep.passes_per_image(SampleOptions(num_steps=10, guidance_scale=scale, guidance_interval=interval), 1000)
+        sweep.passes_per_image(
+            SampleOptions(num_steps=10, spacing=1.0, guidance_scale=scale, guidance_interval=interval), 1000
+        )
         == passes
     )
 
@@ -53,10 +55,10 @@ def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, m
     before = pd.read_csv(tmp_path / "sweep.csv")
     assert before["num_steps"].tolist() == [1, 2] and set(before["precision"]) == {"float32"}
     assert before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
-    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "3.5", "1"]) == 0
+    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "2.5", "1"]) == 0
     after = pd.read_csv(tmp_path / "sweep.csv")
     assert (
-        after["guidance_scale"].tolist() == [3.5, 3.5, 1.0]
+        after["guidance_scale"].tolist() == [2.5, 2.5, 1.0]
         and after["seconds"].tolist()[:2] == before["seconds"].tolist()
     )
 
@@ -72,7 +74,7 @@ def test_numbered_images_are_compared_with_a_reference(real_data, tmp_path):
         "--weights",
         str(tmp_path / "w.pt"),
     ]
-    command += ["--count", "4", "--num-steps", "1"]
+    command += ["--count", "4", "--num-steps", "1", "--guidance-interval", "0", "999"]
     for labels in (["--labels", "none"], [], ["--labels", "none"], []):
         assert sweep.main([*command, *labels]) == 0
     table = pd.read_csv(tmp_path / "sweep.csv", dtype={"labels": str})

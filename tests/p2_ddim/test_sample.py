@@ -188,7 +188,7 @@ def test_bad_input_is_one_line_and_writes_nothing(script, inputs):
     assert_one_line_error(script("hw2_2.sh", "nowhere", "out", "thin.pt"), "nowhere: no such folder")
     assert_one_line_error(script("hw2_2.sh", "noise", "out", "nothing.pt"), "nothing.pt: no such file")
     (inputs / "noise" / "01.pt").write_bytes(b"half")
-    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: damaged, or not a PyTorch file")
+    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: text, not a PyTorch file (half)")
     assert not (inputs / "other").exists()
     shutil.copy(inputs / "noise" / "00.PT", inputs / "noise" / "00.pt")
     (inputs / "noise" / "01.pt").unlink()

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 
@@ -49,6 +51,12 @@ WRAPPERS = {
         "net": s,
         "ema": {"shadow_params": [v + 1 for v in (*parameters(s), torch.zeros(1))]},
     },
+    "ema rates": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": {0.999: s}},
+    "ema_pytorch": lambda s: {
+        "ema": {**{f"online_model.{k}": v + 1 for k, v in s.items()}, **{f"ema_model.{k}": v for k, v in s.items()}}
+    },
+    "no word": lambda s: {"model": s, "schema": {k: v + 1 for k, v in s.items()}},
+    "list": lambda s: [3, {"state_dict": {f"model.module.{k}": v for k, v in s.items()}}],
     "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
 }
 
@@ -66,12 +74,17 @@ def test_a_state_dict_is_looked_for_in_four_dicts(state, around, found):
     content = state
     for name in around:
         content = {name: content}
-    assert (find_state_dict(content)[0] is not content) == found
+    with contextlib.nullcontext() if found else pytest.raises(LookupError, match="time.1.weight and out.2.weight"):
+        assert find_state_dict(content)[0].keys() == state.keys()
 
 
-def test_nothing_is_said_of_the_usual_places_and_where_there_is_no_network(state):
-    assert find_state_dict({"epoch": 1}) == ({"epoch": 1}, "")
+def test_what_is_taken_is_said_beside_what_is_not_unless_it_lies_in_a_usual_place(state):
     for content in (state, {"epoch": 1, "state_dict": state}):
         found, where = find_state_dict(content)
         assert found.keys() == state.keys() and where == ""
-    assert find_state_dict({"state_dict": state, "net": state})[1] == "the weights under state_dict"
+    words = {
+        "the weights under state_dict, not under net, b": {"state_dict": state, "net": state, "b": state},
+        "the weights under ema, not under no name": {**state, "ema": state},
+        "the weights under no name, not under net": {**state, "net": state},
+    }
+    assert {said: find_state_dict(content)[1] for said, content in words.items()} == {said: said for said in words}

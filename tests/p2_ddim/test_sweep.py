@@ -5,8 +5,11 @@ import torch
 
 from common.checkpoint import save_weights, sha256
 from common.cli import UserError
+from common.images import to_uint8
 from p2_ddim import sweep
-from p2_ddim.unet import FaceUNet, FaceUNetConfig
+from p2_ddim.noise import seeded_noises
+from p2_ddim.sampling import for_inference, invert_faces, rmse, sample_faces, to_pictures
+from p2_ddim.unet import FaceUNet, FaceUNetConfig, load_face_unet
 
 
 def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch):
@@ -33,6 +36,28 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     assert sweep.main([*command, "--steps", "3", "2"]) == 0
     after = pd.read_csv(tmp_path / "steps.csv")
     assert after["steps"].tolist() == [2, 3, 6] and after["seconds"].tolist()[1:] == before["seconds"].tolist()
+
+
+def test_without_data_distances_tell_what_becomes_of_eps(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "MOST_STEPS", 8)
+    config = FaceUNetConfig(widths=(32, 32), attention_levels=(), time_channels=16, embedding=16)
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    command = [str(tmp_path / "w.pt"), "--count", "2", "--steps", "4", "--out", str(tmp_path / "paths.csv")]
+    for convention in ([], ["--keep-eps"], ["--keep-eps"]):
+        assert sweep.main([*command, *convention]) == 0
+    renewed, kept = pd.read_csv(tmp_path / "paths.csv").sort_values("use_clipped_model_output", ascending=False).iloc
+    assert (renewed["use_clipped_model_output"], kept["use_clipped_model_output"]) == (True, False)
+    noises = seeded_noises(2, 32, seed=0)
+    for row in (renewed, kept):
+        how = {"use_clipped_model_output": bool(row["use_clipped_model_output"])}
+        model = for_inference(load_face_unet(tmp_path / "w.pt"), torch.device("cpu"))
+        with torch.inference_mode():
+            few, many = (sample_faces(model, noises, num_steps=steps, **how) for steps in (4, 8))
+            again = sample_faces(model, invert_faces(model, few.clamp(-1, 1), num_steps=4), num_steps=4, **how)
+        assert row["distance"] == pytest.approx(rmse(to_pictures(few), to_pictures(many)), abs=1e-3)
+        assert row["inversion"] == pytest.approx(rmse(to_uint8(few.clamp(-1, 1)), to_uint8(again)), abs=1e-3)
+    assert renewed["distance"] != kept["distance"]
 
 
 def test_rows_of_one_network_are_found(tmp_path):

@@ -75,12 +75,14 @@ def test_other_files_are_a_users_error(tmp_path, fault):
         load_face_unet(tmp_path / "UNet.pt")
 
 
-def test_weights_found_inside_a_file_are_said(tmp_path, capsys):
+def test_an_average_without_the_buffer_is_found_inside_a_file_and_said(tmp_path, capsys):
     state = FaceUNet(THIN).state_dict()
-    torch.save({"epoch": 1, "ema": state}, tmp_path / "UNet.pt")
+    average = {key: value for key, value in state.items() if key != "time.0.inv_freq"}
+    torch.save({"model": {key: value + 1 for key, value in state.items()}, "ema": average}, tmp_path / "UNet.pt")
     found = load_face_unet(tmp_path / "UNet.pt").state_dict()
-    assert all(torch.equal(found[key], value) for key, value in state.items())
-    assert capsys.readouterr().err == f"{tmp_path / 'UNet.pt'}: taking the weights under ema\n"
+    assert found.keys() == state.keys() and all(torch.equal(found[key], value) for key, value in state.items())
+    said = f"{tmp_path / 'UNet.pt'}: taking the weights under ema, not under model\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("order", [dict, lambda state: dict(sorted(state.items()))])

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -28,7 +27,3 @@ def test_the_same_points_have_one_scale_in_both_directions_and_one_legend():
     assert [axis.get_aspect() for axis in by_class.axes] == [1, 1]
     assert [[text.get_text() for text in axis.texts] for axis in by_class.axes] == [[str(n) for n in range(10)]] * 2
     assert len(by_domain.legends) == 1 and not by_class.legends
-
-
-def test_proxy_a_distance_runs_from_0_to_2():
-    assert [figures.proxy_a_distance(share) for share in (0.4, 0.5, 0.75, 1.0)] == pytest.approx([0, 0, 1, 2])

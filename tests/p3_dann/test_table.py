@@ -1,5 +1,6 @@
 import json
 
+import pandas as pd
 import pytest
 
 from p3_dann import table
@@ -57,10 +58,12 @@ def test_unfinished_runs_are_named(tmp_path, capsys):
     assert "no result.json" in capsys.readouterr().err
 
 
-def test_ablation_names_what_differs_from_the_first_group(make_run, capsys):
+def test_ablation_names_what_differs_from_the_first_group(make_run, tmp_path, capsys):
     runs = [make_run("full", 0.9, 0.8), make_run("full_1", 0.8, 0.7)]
     runs += [make_run("off", 0.7, 0.65, lambda_max=0.0), make_run("alone", 0.5, 0.6, **ALONE)]
-    assert table.main(["--ablation", *runs]) == 0
+    assert table.main(["--ablation", *runs, "--out", str(tmp_path / "table.csv")]) == 0
+    written = pd.read_csv(tmp_path / "table.csv", index_col="options", dtype=str)
+    assert written["val accuracy, %"].to_dict()["--lambda-max 0.0"] == "70.0" and len(written) == 3
     assert capsys.readouterr().out.splitlines()[2:] == [
         "| reference | 85.0 ± 7.1 (2 seeds) | 75.0 ± 7.1 (2 seeds) | 2.0 |",
         "| --lambda-max 0.0 | 70.0 | 65.0 | 2.0 |",
