@@ -30,6 +30,7 @@ WRAPPERS = {
         **{f"ema_model.{k}": v for k, v in s.items()},
     },
     "no ema": lambda s: {"model_no_ema": {k: v + 1 for k, v in s.items()}, "shadow": s},
+    "capitals": lambda s: {"Model_No_EMA": {k: v + 1 for k, v in s.items()}, "Model_EMA": s},
     "averaged": lambda s: {"net": {k: v + 1 for k, v in s.items()}, "averaged_net": s},
     "swa": lambda s: {"net": {k: v + 1 for k, v in s.items()}, "swa_net": s},
     "moments": lambda s: {"optimizer": {"m": {k: v + 1 for k, v in s.items()}}, "model": s},
@@ -83,6 +84,7 @@ def test_what_is_taken_is_said_beside_what_is_not_unless_it_lies_in_a_usual_plac
         found, where = find_state_dict(content)
         assert found.keys() == state.keys() and where == ""
     words = {
+        "the weights under ema": {"ema": state},
         "the weights under state_dict, not under net, b": {"state_dict": state, "net": state, "b": state},
         "the weights under ema, not under no name": {**state, "ema": state},
         "the weights under no name, not under net": {**state, "net": state},

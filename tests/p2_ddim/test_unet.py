@@ -57,6 +57,10 @@ def test_a_thin_network_is_read_off_its_tensors(tmp_path):
     assert torch.allclose(load_face_unet(tmp_path / "ours.pt")(x, t), model(x, t), atol=0.02)
 
 
+def test_a_fresh_networks_frequencies_fall_geometrically_from_1_towards_a_ten_thousandth():
+    assert torch.allclose(FaceUNet(THIN).time[0].inv_freq, 10_000 ** -(torch.arange(16) / 16))
+
+
 @pytest.mark.parametrize("fault", ["missing key", "extra key", "wrong shape", "foreign", "no dictionary"])
 def test_other_files_are_a_users_error(tmp_path, fault):
     state = FaceUNet(THIN).state_dict()
