@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from common.files import REPOSITORY
 
@@ -29,9 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def reproducible() -> None:
-    """Every test starts from the same seed and computes in one thread."""
+    """Every test starts from the same seed and computes in one thread; mutation testing forks after some of them."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    tqdm.monitor_interval = 0  # starts no thread, whose lock would be held for ever in a fork
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore, and hand on
 
 

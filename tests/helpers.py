@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.checkpoint import load_weights
 from common.files import REPOSITORY
 from common.processes import MEETING, NUMBERS
 from p1_cond_ddpm.unet import UNetConfig
@@ -17,6 +18,7 @@ from p2_ddim.unet import FaceUNetConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY_DENOISER = "--widths 16 --blocks 1 --middle-blocks 0 --embedding 16".split()  # options of p1_cond_ddpm.train
+FAST = "--warmup 0 --learning-rate 0.01".split()  # of every training
 SMALL = UNetConfig(widths=(16, 32), blocks=1, middle_blocks=1, embedding=32)
 THIN = FaceUNetConfig(widths=(32, 32, 64, 64, 96, 96), time_channels=32, embedding=64)
 
@@ -52,6 +54,13 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> N
     assert result.returncode == 2, result.stderr
     assert last.startswith("error: ") and "Traceback" not in result.stderr
     assert all(word in last for word in words), last
+
+
+def assert_average_saved(run: Path) -> None:
+    """weights.pt has the average of a run's weights, up to float16, not the last ones; after FAST the two differ."""
+    state, saved = torch.load(run / "state.pt", weights_only=True), load_weights(run / "weights.pt").state_dict
+    distance = lambda weights: max((weights[key].float() - saved[key].float()).abs().mean() for key in saved)
+    assert distance(state["ema"]["module"]) < 0.5 * distance(state["module"])
 
 
 def start_two(*arguments: object) -> list[subprocess.Popen]:

@@ -72,11 +72,12 @@ def test_damaged_features_are_computed_again(stand_in, tmp_path, capsys):
         assert f"{stored}: damaged" in capsys.readouterr().err and stored.read_bytes() == whole
 
 
-def test_quality_is_of_the_images_against_the_reference(stand_in):
+def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path):
     random = np.random.RandomState(0)
     images, real = (random.randint(low, 256, (60, 28, 28, 3), dtype=np.uint8) for low in (0, 40))
     reference = Colours()(real)
-    found, ours = fid.quality(images, reference), Colours()(images)
+    found, ours = fid.quality(images, reference, tmp_path), Colours()(images)
+    assert len([*tmp_path.iterdir()]) == 1
     assert found["fid768"] == fid.frechet_distance(ours, reference) > 0
     assert (found["density"], found["coverage"]) == fid.density_and_coverage(ours, reference)
 
@@ -149,6 +150,18 @@ def test_real_sets_of_the_same_size_stand_beside(stand_in, tmp_path, capsys):
     )
     assert fids[0] > fids[1] and kids[0] > kids[1] and source == "features: colours"
     assert "6 images for 6 features" in err and "KID" in err
+
+
+def test_a_pair_of_real_sets_is_drawn_from_what_there_is():
+    real = np.random.RandomState(0).randn(13, 3).astype(np.float32)
+    assert fid.real_pair(real, 100).endswith("N = 6 against 6") and fid.real_pair(real, 100) == fid.real_pair(real, 6)
+    assert fid.real_pair(real[:11], 6) == fid.real_pair(real, 5) == "too few real images"
+
+
+def test_moments_of_many_large_features_are_exact():
+    features = (1000 + np.random.RandomState(0).rand(100_000, 1)).astype(np.float32)
+    mean, _ = fid.moments(features)
+    assert mean == pytest.approx(features.astype(np.float64).mean(0), rel=1e-12)
 
 
 def test_a_reference_of_moments_gives_the_same_distance(stand_in, tmp_path, capsys):

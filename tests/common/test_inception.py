@@ -40,19 +40,52 @@ def test_real_features_have_768_numbers(real_data, images, monkeypatch):
     assert found.shape == (3, 768) and np.allclose(inception.features(images[:2]), found[:2], atol=1e-4)
 
 
+class InceptionV3(torch.nn.Module):
+    """Stands in for the package's network: its maps are the image times the number of the block."""
+
+    BLOCK_INDEX_BY_DIM = {2048: 3, 768: 2}
+
+    def __init__(self, blocks):
+        super().__init__()
+        (self.block,) = blocks
+
+    def forward(self, x):
+        assert not self.training
+        return [self.block * x]
+
+
 @pytest.fixture
-def offline(monkeypatch):
-    """A package that can't download its weights, and a local network."""
-
-    class InceptionV3:
-        BLOCK_INDEX_BY_DIM = {2048: 3, 768: 2}
-
-        def __init__(self, blocks):
-            raise OSError("no route")
-
+def package(monkeypatch):
     package = types.SimpleNamespace(InceptionV3=InceptionV3)
     monkeypatch.setitem(sys.modules, "pytorch_fid", types.SimpleNamespace(inception=package))
     monkeypatch.setitem(sys.modules, "pytorch_fid.inception", package)
+
+
+@pytest.mark.parametrize("dims, block", [(2048, 3), (768, 2)])
+def test_the_packages_features_are_the_means_of_its_maps(package, images, dims, block):
+    network = inception.packaged_network(dims)
+    assert (network.name, network.dims) == ("pytorch-fid's network", dims)
+    assert np.allclose(network.run(images), block * images.mean(axis=(1, 2)) / 255, atol=1e-5)
+
+
+def test_a_local_network_is_the_file_under_the_real_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("HW2_REAL_DATA", raising=False)
+    assert inception.fid768() is None
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "fid768.py").write_text("class Inception:\n    weights = __file__\n")
+    monkeypatch.setenv("HW2_REAL_DATA", str(tmp_path))
+    network = inception.find_network(768)
+    assert network.dims == 768 and network.run.weights == str(tmp_path / "eval" / "fid768.py")
+
+
+@pytest.fixture
+def offline(package, monkeypatch):
+    """A package that can't download its weights, and a local network."""
+
+    def download(self, blocks):
+        raise OSError("no route")
+
+    monkeypatch.setattr(InceptionV3, "__init__", download)
     monkeypatch.setattr(inception, "fid768", lambda: types.SimpleNamespace(Inception=lambda: "local"))
 
 

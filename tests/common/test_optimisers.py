@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from common.optimisers import FitOptions, learning_rate_factor, make_optimizers
+from common.optimisers import Average, FitOptions, learning_rate_factor, make_optimizers
 
 
 def test_only_matrices_and_kernels_decay():
@@ -47,3 +47,17 @@ def test_learning_rate_is_a_trapezoid():
     factors = [learning_rate_factor(step, options) for step in range(100)]
     assert factors[0] == pytest.approx(0.1) and factors[50] == 1.0 and factors[99] == pytest.approx(0.05)
     assert max(factors) == 1.0 and factors.index(1.0) == 9 and min(factors) > 0
+
+
+def test_the_average_forgets_its_random_start_and_then_decays_as_asked():
+    module, expected = nn.BatchNorm1d(1), 0.0
+    average = Average(module, decay=0.2)
+    for number, decay in enumerate((0, 2 / 11, 0.2, 0.2)):
+        for tensor in (module.weight, module.running_mean):
+            nn.init.constant_(tensor, number**2 + 1)
+        module.num_batches_tracked.fill_(number)
+        average.update(module)
+        expected = decay * expected + (1 - decay) * (number**2 + 1)
+        assert average.module.weight.item() == pytest.approx(expected)
+        assert average.module.running_mean.item() == pytest.approx(expected)
+        assert average.module.num_batches_tracked == number and not average.module.weight.requires_grad

@@ -1,5 +1,6 @@
 """Runs that go on, grow, and find their folder damaged."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from common.run_folder import read_settings
+from common.run_folder import RunFolder, differences, read_settings
 from common.training import fit
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network, read_metrics
 
@@ -23,12 +24,65 @@ def test_other_options_do_not_continue_a_run_and_are_named(tmp_path):
         fit(loss, network(), replace(OPTIONS, learning_rate=2e-3), tmp_path, settings={"train": {"target": "usps"}})
 
 
+def test_settings_that_differ_are_named_as_they_are_typed():
+    there = {
+        "fit": {"steps": 5, "clip": 1.0},
+        "train": {"steps": 1, "widths": [16, 32], "flip": True, "mix": False},
+        "data": {"fingerprint": "ab"},
+        "old": {"level": 0},
+    }
+    here = {
+        "fit": {"steps": 9, "clip": 1.0},
+        "train": {"steps": 2, "widths": [16, 64], "flip": False, "mix": True, "init": "0123456789abcdefg"},
+        "data": {"fingerprint": "cd"},
+        "new": {"ema_decay": 0.5},
+    }
+    assert differences(there, here) == [
+        "data ab there, data cd here",
+        "no --ema-decay there, --ema-decay 0.5 here",
+        "--level 0 there, no --level here",
+        "--flip there, --no-flip here",
+        "no --init there, --init 0123456789abcdef here",
+        "--no-mix there, --mix here",
+        "--steps 1 there, --steps 2 here",
+        "--widths 16 32 there, --widths 16 64 here",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "no such file"),
+        ('{"fit": {"steps": "6"}}', "not the options of a training"),
+        ('{"fit": {"steps": 6}, "train": 1}', "not the options of a training"),
+    ],
+)
+def test_options_that_cannot_be_a_runs_are_one_line(tmp_path, content, words):
+    if content:
+        (tmp_path / "options.json").write_text(content)
+    with pytest.raises(UserError, match=rf"options.json: not readable as a run's options \({words}\); give another"):
+        read_settings(tmp_path / "options.json")
+
+
+@pytest.mark.parametrize("step, good", [(0, False), (1, True), (6, True), (7, False), ("1", False), (None, False)])
+def test_a_state_is_of_a_step_that_the_run_has(tmp_path, step, good):
+    folder, settings = RunFolder(tmp_path), {"fit": {"steps": 6, "log_every": 1}}
+    folder.begin(settings, None)
+    torch.save({"step": step} if step is not None else [1], tmp_path / "state.pt")
+    if good:
+        assert folder.resume(settings, lambda steps: steps) == {"step": step}
+    else:
+        with pytest.raises(UserError, match="not the state of a training of 6 steps; give another --run-dir"):
+            folder.resume(settings, lambda steps: steps)
+
+
 def test_a_resume_says_where_it_goes_on(tmp_path, capsys):
     with pytest.raises(Interrupted):
         fit(interrupted_at(4), network(), OPTIONS, tmp_path)
     assert "goes on" not in capsys.readouterr().err
     fit(loss, network(), OPTIONS, tmp_path)
-    assert f"{tmp_path}: goes on after step 3 of 6" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{tmp_path}: goes on after step 3 of 6" in said and "warning" not in said
     fit(loss, network(), OPTIONS, tmp_path)
     assert f"{tmp_path}: finished, all 6 steps" in capsys.readouterr().err
 
@@ -69,6 +123,7 @@ def contents(folder):
 def test_a_run_without_its_last_state_goes_on_before_the_cooldown(tmp_path):
     whole, again = network(), network()
     fit(loss, whole, OPTIONS, tmp_path)
+    assert (tmp_path / "before_cooldown.pt").is_file()
     (tmp_path / "state.pt").unlink()
     with pytest.raises(UserError, match="--seed 0 there, --seed 1 here"):
         fit(loss, network(), replace(OPTIONS, seed=1), tmp_path)
@@ -96,6 +151,15 @@ def test_a_run_killed_before_its_first_state_starts_over(tmp_path):
     assert not (tmp_path / "state.pt").exists() and len(read_metrics(tmp_path)) == 1
     fit(loss, network(), OPTIONS, tmp_path)
     assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("save_every, lost", [(1, True), (2, False)])
+def test_metrics_beyond_the_first_state_say_that_it_is_lost(tmp_path, save_every, lost):
+    folder, settings = RunFolder(tmp_path), {"fit": {"steps": 9, "log_every": 1, "save_every": save_every}}
+    for step in (1, 2):
+        folder.log({"step": step})
+    with pytest.raises(UserError, match="state.pt is lost") if lost else contextlib.nullcontext():
+        assert folder.resume(settings, lambda steps: steps) is None
 
 
 def test_a_run_is_not_made_shorter_than_what_its_states_allow(tmp_path):
@@ -169,11 +233,12 @@ def test_metrics_of_any_bytes_do_not_stop_a_run(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes().startswith(b"caf\xe9\n")
 
 
-def test_lost_metrics_do_not_stop_a_run(tmp_path):
+def test_lost_metrics_do_not_stop_a_run(tmp_path, capsys):
     with pytest.raises(Interrupted):
         fit(interrupted_at(4), network(), OPTIONS, tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     fit(loss, network(), OPTIONS, tmp_path)
+    assert f"warning: {tmp_path / 'metrics.jsonl'}: changed since the run wrote it\n" in capsys.readouterr().err
     assert [row["step"] for row in read_metrics(tmp_path)] == [4, 6]
 
 

@@ -3,16 +3,19 @@ import math
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from common.cli import Stopped, UserError
 from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
-from common.training import check_batch_size, fit, training_parser
+from common.run_folder import RunFolder
+from common.training import Training, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet
 from p2_ddim.train import eps_loss
@@ -50,6 +53,30 @@ def test_a_line_of_metrics_has_the_means_since_the_last_one(tmp_path):
     assert rows[0]["learning_rate"] > 0 and rows[0]["gradient_norm"] > 0
 
 
+def test_a_gradient_is_no_larger_than_clip(tmp_path):
+    """All gradients are larger, so that one loss may count a thousand times as much."""
+
+    def end(clip, factor):
+        module, scaled = network(), lambda m, s: (loss(m, s)[0] * (factor if s.step == 2 else 1), {})
+        fit(scaled, module, replace(OPTIONS, clip=clip), tmp_path / f"{clip} {factor}")
+        return nn.utils.parameters_to_vector(module.parameters())
+
+    assert torch.allclose(end(1e-3, 1), end(1e-3, 1000), atol=1e-6)
+    assert not torch.allclose(end(0.0, 1), end(0.0, 1000), atol=1e-4)
+
+
+def test_the_result_is_the_average_of_the_weights(tmp_path):
+    module, weights = network(), []
+    average = fit(
+        lambda m, s: weights.append(m[4].weight.detach().clone()) or loss(m, s),
+        module,
+        replace(OPTIONS, ema_decay=0.1, steps=2, warmup=0, learning_rate=0.1),
+        tmp_path,
+    )
+    assert torch.allclose(average[4].weight, 0.1 * weights[1] + 0.9 * module[4].weight)
+    assert not torch.allclose(average[4].weight, module[4].weight)
+
+
 def test_a_child_with_a_rate_moves_by_it(tmp_path):
     moved = []
     for rate in (1.0, 0.25):
@@ -58,6 +85,45 @@ def test_a_child_with_a_rate_moves_by_it(tmp_path):
         fit(loss, module, replace(OPTIONS, steps=1), tmp_path / str(rate), rates={"4": rate})
         moved.append((module[4].bias.detach() - before).abs().max().item())
     assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-4)
+
+
+def test_data_is_told_apart_by_content_shape_type_and_order():
+    x, y = torch.arange(6, dtype=torch.uint8), torch.zeros(2)
+    found = [fingerprint(*data) for data in ((x, y), (y, x), (x.flip(0), y), (x.reshape(2, 3), y), (x, y.int()), (x,))]
+    assert len({*found}) == 6 and fingerprint(x.clone(), y) == found[0] and {*map(len, found)} == {16}
+
+
+def test_every_process_and_seed_has_batches_and_random_numbers_of_its_own(tmp_path):
+    seen = []
+
+    def noting(module, step):
+        seen.append((step.batch, torch.rand(()).item()))
+        return loss(module, step)
+
+    for seed, rank in ((0, 0), (0, 1), (1, 0)):
+        options = replace(OPTIONS, seed=seed, optimizer="muon")
+        training = Training(noting, network(), options, RunFolder(tmp_path))
+        training.rank, training.world = rank, 2
+        training.step(0)
+        training.step(3)
+    batches, numbers = zip(*seen)
+    assert batches == (0, 6, 1, 7, 0, 6) and len({*numbers}) == 6
+    rates = [group["lr"] for optimizer in training.optimizers for group in optimizer.param_groups]
+    assert rates == [training.learning_rate(3)] * 3
+
+
+def test_a_signal_to_any_process_stops_all_and_they_leave_together(tmp_path, monkeypatch):
+    training, asked = Training(loss, network(), OPTIONS, RunFolder(tmp_path)), []
+    monkeypatch.setattr(dist, "barrier", lambda: asked.append("barrier"))
+    monkeypatch.setattr(dist, "all_reduce", lambda number, how: asked.append((number.item(), how)) or number.fill_(15))
+    training.leave()
+    assert training.agreed([], 3) == 0 and training.agreed([2, 15], 3) == 2 and not asked
+    training.world = 2
+    assert training.agreed([], 3) == training.agreed([2, 15], 3) == 15
+    training.leave()
+    assert asked == [(0, dist.ReduceOp.MAX), (2, dist.ReduceOp.MAX), "barrier"]
+    training.device = torch.device("cuda")
+    assert training.agreed([2], 3) == 0  # a GPU asks the others when it logs
 
 
 def test_a_batch_larger_than_the_data_set_is_one_line():
@@ -79,7 +145,9 @@ def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
                 module[4].bias.fill_(math.inf)  # after the forward pass: loss and gradient are still finite
         return value, metrics
 
-    with pytest.raises(UserError, match="a weight after step 6 is not finite.*the state after step 5 is kept"):
+    with pytest.raises(
+        UserError, match="a weight after step 6 is not finite, at learning rate 0.0005;.* step 5 is kept"
+    ):
         fit(breaking, network(), OPTIONS, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
 
@@ -116,6 +184,22 @@ def test_a_signal_saves_first_and_the_run_goes_on_from_there(tmp_path, number):
     assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), resumed.state_dict().values()))
 
 
+def test_a_signal_while_the_last_state_is_saved_is_not_lost(tmp_path, monkeypatch):
+    late = lambda run, done, preview: os.kill(os.getpid(), signal.SIGTERM) if done == OPTIONS.steps else None
+    monkeypatch.setattr("common.training.draw_progress", late)
+    with pytest.raises(Stopped, match="saved after step 6 of 6"):
+        fit(loss, network(), OPTIONS, tmp_path)
+
+
+def test_the_average_is_shown_whenever_a_state_is_due(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "common.training.draw_progress", lambda run, done, preview: drawn.append((run, done, preview()))
+    )
+    average = fit(loss, network(), OPTIONS, tmp_path, preview=lambda network: network)
+    assert drawn == [(tmp_path, done, average) for done in (3, 5, 6)]
+
+
 def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
     x, y = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16.0)[:, None] / 16
     module = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1))
@@ -126,10 +210,18 @@ def test_one_batch_can_be_learnt_and_the_average_follows(tmp_path):
     assert (ema(x) - y).square().mean() < 1e-3
 
 
+def test_a_training_asks_for_its_data_and_its_folder(capsys):
+    parser = training_parser("Train.\n    With care.", data="what to learn from")
+    assert "Train.\n    With care." in parser.format_help() and "what to learn from" in parser.format_help()
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([])
+    assert "required: --data, --run-dir" in capsys.readouterr().err
+
+
 def test_presets_may_have_blank_lines_comments_and_any_line_ending(tmp_path):
     (tmp_path / "preset.txt").write_bytes(b"# mine\r\n--data=d\r\n\r\n  --run-dir=r \r\n\n")
     arguments = training_parser(None, data="").parse_args([f"@{tmp_path / 'preset.txt'}"])
-    assert (str(arguments.data), str(arguments.run_dir)) == ("d", "r")
+    assert (arguments.data, arguments.run_dir) == (Path("d"), Path("r"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])

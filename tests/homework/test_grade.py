@@ -6,7 +6,6 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -90,8 +89,9 @@ BAD = {  # what is changed, the checks that fail, the points that are left
 
 
 @pytest.fixture
-def submission(tmp_path):
+def submission(tmp_path, monkeypatch):
     """Make a folder of scripts that needs no network, with some files changed or (None) left out."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
     def make(changes):
         for name, text in {**GOOD, **changes}.items():
@@ -103,31 +103,6 @@ def submission(tmp_path):
         return tmp_path / "submission"
 
     return make
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """A data set that such scripts get right, judged by the pictures' brightness."""
-    root = tmp_path / "data"
-    for folder in ("face/noise", "face/GT", "digits/svhn/data", "digits/usps/data"):
-        (root / folder).mkdir(parents=True)
-    (root / "face" / "UNet.pt").touch()
-    (root / "face" / "noise" / "00.pt").touch()
-    Image.new("RGB", (32, 32), (100, 101, 100)).save(root / "face" / "GT" / "00.png")
-    for name in ("svhn", "usps"):
-        for label in range(10):
-            Image.new("RGB", (28, 28), (25 * label,) * 3).save(root / "digits" / name / "data" / f"{label}.png")
-        rows = {"image_name": [f"{label}.png" for label in range(10)], "label": range(10)}
-        pd.DataFrame(rows).to_csv(root / "digits" / name / "val.csv", index=False)
-
-    def count_correct(folder, weights):
-        files = list(folder.glob("*.png"))
-        return sum(Image.open(file).getpixel((0, 0))[0] // 25 == int(file.name[0]) for file in files), len(files)
-
-    monkeypatch.setattr(problems, "PER_DIGIT", 20)
-    monkeypatch.setattr(problems.judge, "count_correct", count_correct)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    return root
 
 
 def graded(capsys, *arguments):

@@ -5,10 +5,13 @@ from PIL import Image
 
 from common.checkpoint import load_weights, save_weights
 from common.cli import UserError
+from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, run, trailing_timesteps
 from common.images import write_png
+from common.rng import per_sample_noise
 from p1_cond_ddpm import sample, sampling, train
+from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet
-from tests.helpers import SMALL, TINY_DENOISER, assert_one_line_error, randomised
+from tests.helpers import FAST, SMALL, TINY_DENOISER, assert_average_saved, assert_one_line_error, randomised
 
 
 @pytest.fixture
@@ -34,6 +37,24 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
     assert max(np.abs(first[name] - other[name]).max() for name in first) <= 1
 
 
+@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
+@torch.inference_mode()
+def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
+    model, labels, x_T = randomised(UNet(SMALL)), torch.tensor([3, 5]), 3 * torch.randn(2, 3, 28, 28)
+    steps, guidance = {"num_steps": 5, "spacing": 1.0}, {"guidance_interval": (300, 700), "guidance_scale": 2.0}
+    options = sampling.SampleOptions(sampler=sampler, **steps, **guidance)
+    found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
+    denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700))
+    common = {"prediction": "v", "clip_x_0": True}
+    given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199])
+    if sampler == "dpm":
+        expected = dpm_solver_pp_2m(*given, **common)
+    else:
+        common |= {"use_clipped_model_output": True, "randn_like": per_sample_noise([1, 2])}
+        expected = ddim(*given, eta={"ddim": 0.0, "ddpm": 1.0}[sampler], **common)
+    assert torch.equal(found, run(expected).x)
+
+
 def test_contrast_spreads_values_about_the_middle():
     model, options = randomised(UNet(SMALL)), {"num_steps": 2, "precision": "float32"}
     plain, stretched = (
@@ -53,18 +74,22 @@ def test_another_seed_gives_other_images(tmp_path, weights):
     assert all(not np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_training_writes_weights_that_sample_reads(tmp_path, digit_folder):
-    small = ["--widths", "16", "32", "--blocks", "1", "--middle-blocks", "1", "--embedding", "32"]
-    run = tmp_path / "run"
-    command = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "2", "--batch-size", "4", *small]
-    assert train.main(command) == 0
-    assert (
-        sample.main(
-            [str(tmp_path / "out"), "--weights", str(run / "weights.pt"), "--num-steps", "1", "--per-digit", "1"]
-        )
-        == 0
-    )
-    assert len(images(tmp_path / "out")) == 10
+def test_training_writes_averaged_weights_that_sample_reads(tmp_path, digit_folder):
+    run, out = tmp_path / "run", tmp_path / "out"
+    command = ["--data", str(digit_folder()), "--run-dir", str(run), "--steps", "2", "--batch-size", "4"]
+    assert train.main([*command, *TINY_DENOISER, *FAST]) == 0
+    assert_average_saved(run)
+    weights = ["--weights", str(run / "weights.pt")]
+    assert sample.main([str(out), *weights, "--num-steps", "1", "--per-digit", "1"]) == 0
+    assert len(images(out)) == 10
+
+
+def test_training_hides_labels_as_asked(tmp_path, digit_folder, monkeypatch):
+    seen, v_loss = [], train.v_loss
+    monkeypatch.setattr(train, "v_loss", lambda *given, **hiding: seen.append(hiding) or v_loss(*given, **hiding))
+    command = ["--data", str(digit_folder()), "--run-dir", str(tmp_path / "run"), "--steps", "1", *TINY_DENOISER]
+    assert train.main([*command, "--batch-size", "4", "--label-dropout", "0.3"]) == 0
+    assert seen == [{"label_dropout": 0.3, "null_label": 10}]
 
 
 def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, digit_folder):
@@ -147,6 +172,7 @@ def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
     assert sample.main([str(tmp_path / "unlabelled"), *command[1:], "--count", "1", "--labels", "none"]) == 0
     save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL, train={"label_dropout": 0.0}, labelled=True)
     capsys.readouterr()
+    assert sampling.load_denoiser(tmp_path / "w.pt").config == SMALL
     assert sample.main(command) == 2 and "trained on labels alone" in capsys.readouterr().err
     assert sample.main([*command, "--per-digit", "1", "--guidance-scale", "1"]) == 0
 
@@ -177,12 +203,31 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, capsys):
     assert load_weights(tmp_path / "run" / "weights.pt").metadata["labelled"] is False
 
 
-def test_labels_choose_the_digits(tmp_path):
-    wanted = sampling.numbered(5, sample.parse_labels("31"), seed=0)
-    assert [one.label for one in wanted] == [3, 1, 3, 1, 3] and len({one.seed for one in wanted}) == 5
-    assert {one.label for one in sampling.numbered(5, sample.parse_labels("none"), seed=0)} == {
-        UNet(SMALL).config.num_classes
-    }
+def test_labels_choose_the_digits():
+    wanted = sampling.numbered(5, sample.parse_labels("314"), seed=0)
+    assert [one.label for one in wanted] == [3, 1, 4, 3, 1] and wanted[4].name == "00005.png"
+    assert [one.label for one in sampling.numbered(2, sample.parse_labels("none"), seed=0)] == [SMALL.num_classes] * 2
+
+
+@pytest.mark.parametrize("images", [sampling.digits_by_number, lambda n, seed: sampling.numbered(n, [1, 2], seed)])
+def test_every_image_of_every_seed_has_its_own_noise(images):
+    seeds = [one.seed for seed in (0, 1) for one in images(3, seed)]
+    assert len({*seeds}) == len(seeds) and images(3, 0) == images(3, 0)
+
+
+def test_images_come_in_order_and_a_bar_counts_their_steps(capsys):
+    images, options = sampling.digits_by_number(1, seed=0), sampling.SampleOptions("dpm", 2, precision="float32")
+    found = list(sampling.sample_images(randomised(UNet(SMALL)), options, images, batch_size=4))
+    assert [one.name for one, _ in found] == [f"{digit}_001.png" for digit in range(10)]
+    bar = capsys.readouterr().err
+    assert "DPM: 100%" in bar and " 20/20 " in bar and "step/s" in bar
+
+
+def test_timesteps_are_spaced_as_asked_and_an_interval_may_be_one_of_them():
+    options = sampling.SampleOptions(num_steps=9, spacing=0.5, guidance_interval=(5, 5))
+    assert options.timesteps(1000) == trailing_timesteps(1000, 9, spacing=0.5)
+    with pytest.raises(UserError, match="9 steps of 5 timesteps: give 1 to 5"):
+        options.timesteps(5)
 
 
 def test_script_runs_from_anywhere(script, tmp_path, weights):

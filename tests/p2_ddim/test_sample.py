@@ -14,6 +14,7 @@ from common.rng import per_sample_noise
 from p2_ddim import evaluate, noise, sample, sampling
 from p2_ddim.noise import seeded_noises
 from p2_ddim.unet import FaceUNet
+from p2_ddim.winograd import WinogradResidualBlock
 from tests.helpers import THIN, assert_one_line_error, filled
 
 
@@ -42,7 +43,23 @@ def test_pictures_use_one_range_over_all_channels():
     )
     low, high = -3.0, 3.0
     assert torch.equal(sampling.to_picture(x), ((x - low) / (high - low) * 255 + 0.5).to(torch.uint8))
+    assert torch.equal(sampling.to_picture(x / 8), sampling.to_picture(x))
     assert sampling.to_picture(torch.ones(3, 2, 2)).max() == 0  # a constant image is no division by zero
+
+
+@pytest.mark.parametrize("device, on_cpu", [("cpu", True), ("meta", False)])
+def test_a_cpu_gets_winograd_and_its_own_memory_format(device, on_cpu):
+    prepared = sampling.for_inference(FaceUNet(THIN), torch.device(device))
+    block = prepared.path("down")[1].resblocks
+    assert isinstance(block, WinogradResidualBlock) == on_cpu and block.conv1.weight.device.type == device
+    assert block.conv1.weight.is_contiguous(memory_format=torch.channels_last) == on_cpu
+    assert {p.dtype for p in prepared.parameters()} == {torch.float32}
+
+
+def test_all_but_the_timesteps_is_in_bf16_where_asked_for(monkeypatch):
+    monkeypatch.setattr("common.device.has_bf16", lambda device: True)
+    prepared = sampling.for_inference(FaceUNet(THIN), torch.device("cpu"), "bf16")
+    assert all((p.dtype == torch.float32) == name.startswith("time.") for name, p in prepared.named_parameters())
 
 
 def test_script_names_its_output_after_the_noises(script, inputs):
@@ -75,6 +92,14 @@ def test_eta_draws_each_images_noise_from_its_seed(model):
         assert torch.equal(run(x_T, [5, 6], 0.0), run(x_T, [7, 8], 0.0))
 
 
+def test_the_clipped_estimate_rules_unless_asked_otherwise_and_every_step_is_told():
+    x_T, told = 3 * torch.randn(2, 3, 4, 4), []
+    run = lambda **how: sampling.sample_faces(lambda x, t: torch.tanh(x), x_T, num_steps=3, **how)
+    default = run(on_step=told.append)
+    assert torch.equal(default, run(use_clipped_model_output=True)) and told == [2, 2, 2]
+    assert not torch.allclose(default, run(use_clipped_model_output=False))
+
+
 def gaussian(x_t, t):
     """The exact denoiser of x_0 ~ N(0, 0.25 ** 2)."""
     signal, sigma = NoiseSchedule.linear().signal_and_noise(t, x_t)
@@ -89,6 +114,12 @@ def test_inversion_comes_back():
         errors.append((sampling.sample_faces(gaussian, noise, num_steps=steps) - x_0).abs().max().item())
     assert noise.std() == pytest.approx(1.0, abs=0.05)
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_inversion_calls_the_network_where_sampling_does_but_for_the_noisiest():
+    called = []
+    sampling.invert_faces(lambda x, t: called.append(t.item()) or x, torch.zeros(1, 3, 4, 4), num_steps=4)
+    assert called == [1, 251, 501]
 
 
 def test_bf16_is_asked_for_and_near(inputs, model):
@@ -121,6 +152,8 @@ class Scarce:
 def test_noise_of_the_steps_is_not_the_starting_noise_again():
     steps = per_sample_noise(sampling.step_noise_seeds(2, seed=3))(torch.empty(2, 3, 32, 32))
     assert (steps * seeded_noises(2, 32, seed=3)).mean().abs() < 0.1
+    default, first, second = (sampling.step_noise_seeds(2, **seed) for seed in ({}, {"seed": 0}, {"seed": 1}))
+    assert default == first != second
 
 
 def test_chunks_halve_when_memory_runs_out(inputs, model):

@@ -4,10 +4,11 @@ import torch
 from PIL import Image
 
 from common.diffusion import NoiseSchedule
+from common.images import read_pictures, to_unit_range
 from common.layers import doubled
 from p2_ddim import sampling, train
 from p2_ddim.unet import FaceUNetConfig, load_face_unet
-from tests.helpers import THIN
+from tests.helpers import FAST, THIN, assert_average_saved
 
 SMALL = [
     "--widths",
@@ -51,14 +52,26 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
     )
 
 
-def test_trained_weights_are_a_face_network_that_samples(faces):
-    assert train.main(["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
+def test_trained_weights_are_an_averaged_face_network_that_samples(faces):
+    assert train.main(["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL, *FAST]) == 0
+    assert_average_saved(faces / "run")
     assert Image.open(faces / "run" / "preview_0000002.png").size == (138, 138)
     model = load_face_unet(faces / "run" / "weights.pt")
     assert model.config.widths == (32, 64) and model.config.attention_levels == (1,)
     assert torch.equal(model.time[0].inv_freq, train.FaceUNet(model.config).time[0].inv_freq)  # not rounded to float16
     with torch.inference_mode():
         assert sampling.sample_faces(model, torch.randn(1, 3, 32, 32), num_steps=2).isfinite().all()
+
+
+def test_faces_are_mirrored_left_to_right_at_times(faces, monkeypatch):
+    picture = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) // 13
+    np.savez(faces / "same.npz", images=np.stack([picture.astype(np.uint8)] * 4))
+    seen, eps_loss = [], train.eps_loss
+    monkeypatch.setattr(train, "eps_loss", lambda network, s, x_0: seen.extend(x_0) or eps_loss(network, s, x_0))
+    assert train.main(["--data", str(faces / "same.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
+    plain = to_unit_range(read_pictures(faces / "same.npz"))[0]
+    kinds = [(torch.equal(x_0, plain), torch.equal(x_0, plain.flip(2))) for x_0 in seen]
+    assert {*kinds} == {(True, False), (False, True)}
 
 
 @pytest.mark.parametrize(

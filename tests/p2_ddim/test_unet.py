@@ -57,6 +57,10 @@ def test_a_thin_network_is_read_off_its_tensors(tmp_path):
     assert torch.allclose(load_face_unet(tmp_path / "ours.pt")(x, t), model(x, t), atol=0.02)
 
 
+def test_a_fresh_networks_frequencies_fall_geometrically_from_1_towards_a_ten_thousandth():
+    assert torch.allclose(FaceUNet(THIN).time[0].inv_freq, 10_000 ** -(torch.arange(16) / 16))
+
+
 @pytest.mark.parametrize("fault", ["missing key", "extra key", "wrong shape", "foreign", "no dictionary"])
 def test_other_files_are_a_users_error(tmp_path, fault):
     state = FaceUNet(THIN).state_dict()
@@ -75,58 +79,14 @@ def test_other_files_are_a_users_error(tmp_path, fault):
         load_face_unet(tmp_path / "UNet.pt")
 
 
-def parameters(state):
-    return [value for key, value in state.items() if key != "time.0.inv_freq"]
-
-
-WRAPPERS = {
-    "DataParallel": lambda s: {f"module.{key}": value for key, value in s.items()},
-    "torch.compile": lambda s: {f"_orig_mod.{key}": value for key, value in s.items()},
-    "AveragedModel": lambda s: {"n_averaged": torch.tensor(5), **{f"module.{key}": value for key, value in s.items()}},
-    "model": lambda s: {"epoch": 1, "model": s},
-    "lightning": lambda s: {"epoch": 1, "state_dict": {f"model.{key}": value for key, value in s.items()}},
-    "deep": lambda s: {"checkpoint": {"optimizer": {"state": {}}, "net": {f"module.{k}": v for k, v in s.items()}}},
-    "sorted": lambda s: {"net": dict(sorted(s.items()))},
-    "flat ema": lambda s: {
-        **{f"online_model.{k}": v + 1 for k, v in s.items()},
-        **{f"ema_model.{k}": v for k, v in s.items()},
-    },
-    "no ema": lambda s: {"model_no_ema": {k: v + 1 for k, v in s.items()}, "shadow": s},
-    "moments": lambda s: {"optimizer": {"m": {k: v + 1 for k, v in s.items()}}, "model": s},
-    "ema": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
-    "torch_ema": lambda s: {
-        "net": {k: v + (k != "time.0.inv_freq") for k, v in s.items()},
-        "ema": {"shadow_params": parameters(s), "collected_params": [v + 1 for v in parameters(s)]},
-    },
-    "LitEma": lambda s: {
-        "state_dict": {
-            **{f"model.{k}": v + (k != "time.0.inv_freq") for k, v in s.items()},
-            "model_ema.decay": torch.tensor(0.9),
-            **{f"model_ema.{k.replace('.', '')}": v for k, v in s.items() if k != "time.0.inv_freq"},
-        }
-    },
-    "ema of another network": lambda s: {"net": s, "ema": {"shadow_params": parameters(s)[1:]}},
-    "ema of the parameters": lambda s: {
-        "model": {k: v + 1 for k, v in s.items()},
-        "ema": {k: v for k, v in s.items() if k != "time.0.inv_freq"},
-    },
-    "ema rates": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": {0.999: s}},
-    "ema_pytorch": lambda s: {
-        "ema": {**{f"online_model.{k}": v + 1 for k, v in s.items()}, **{f"ema_model.{k}": v for k, v in s.items()}}
-    },
-    "no word": lambda s: {"model": s, "schema": {k: v + 1 for k, v in s.items()}},
-    "list": lambda s: [3, {"state_dict": {f"model.module.{k}": v for k, v in s.items()}}],
-    "ema first": lambda s: {"ema_model": s, "state_dict": {k: v + 1 for k, v in s.items()}},
-}
-
-
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_a_state_dict_is_found_in_what_people_save_around_it(tmp_path, capsys, wrapper):
+def test_an_average_without_the_buffer_is_found_inside_a_file_and_said(tmp_path, capsys):
     state = FaceUNet(THIN).state_dict()
-    torch.save(WRAPPERS[wrapper](state), tmp_path / "UNet.pt")
+    average = {key: value for key, value in state.items() if key != "time.0.inv_freq"}
+    torch.save({"model": {key: value + 1 for key, value in state.items()}, "ema": average}, tmp_path / "UNet.pt")
     found = load_face_unet(tmp_path / "UNet.pt").state_dict()
     assert found.keys() == state.keys() and all(torch.equal(found[key], value) for key, value in state.items())
-    assert "UNet.pt: taking " in capsys.readouterr().err
+    said = f"{tmp_path / 'UNet.pt'}: taking the weights under ema, not under model\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("order", [dict, lambda state: dict(sorted(state.items()))])

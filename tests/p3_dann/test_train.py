@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from p3_dann import evaluate, train
+from tests.helpers import FAST, assert_average_saved
 
 SMALL = [
     "--widths",
@@ -24,10 +25,11 @@ SMALL = [
 
 
 @pytest.mark.parametrize("mode", ["dann", "source", "target"])
-def test_every_mode_trains_and_its_weights_are_read(tmp_path, digit_folder, mode):
+def test_every_mode_trains_and_its_averaged_weights_are_read(tmp_path, digit_folder, mode):
     [digit_folder(name) for name in ("mnistm", "svhn", "usps")]
     run = tmp_path / "run"
-    assert train.main(["--data", str(tmp_path / "digits"), "--run-dir", str(run), "--mode", mode, *SMALL]) == 0
+    assert train.main(["--data", str(tmp_path / "digits"), "--run-dir", str(run), "--mode", mode, *SMALL, *FAST]) == 0
+    assert_average_saved(run)
     assert evaluate.main(["--weights", str(run / "weights.pt"), "--data", str(tmp_path / "digits" / "svhn")]) == 0
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert ({"domain_loss", "entropy", "pseudo_share"} <= set(last)) == (mode == "dann")
