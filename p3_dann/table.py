@@ -103,15 +103,17 @@ def different(run: Run, reference: Run) -> str:
 def homework_table(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Cells by the title of their row.
 
-    Where several groups of one target belong to a row, the one of most seeds has its title; each other has a row that
-    names what differs.
+    Where several groups of one target belong to a row, the one of most seeds has its title, but none without an
+    adversary; each other has a row that names what differs.
     """
     rows: dict[str, list[str]] = {}
     for title in ROWS:
         rows[title] = ["–"] * len(COLUMNS)
         for column, target in enumerate(COLUMNS):
             groups = grouped([r for r in runs if row_of(r) == title and r.options["target"] == target])
-            groups.sort(key=lambda group: (-len(group), json.dumps(group[0].options)))
+            groups.sort(
+                key=lambda group: (not group[0].options["lambda_max"], -len(group), json.dumps(group[0].options))
+            )
             for group in groups:
                 difference = different(group[0], groups[0][0])
                 name = f"{title}, {difference}" if difference else title

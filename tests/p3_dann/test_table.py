@@ -53,6 +53,15 @@ def test_table_averages_over_seeds_alone(make_run, capsys):
     ]
 
 
+def test_what_has_no_adversary_is_not_called_dann(make_run, capsys):
+    without = [make_run(f"off{n}", 0.4, **{**ALONE, "lambda_max": 0.0}) for n in "ab"]
+    assert table.main([*without, make_run("alone", 0.5, **ALONE)]) == 0
+    assert capsys.readouterr().out.splitlines()[3:5] == [
+        "| adaptation (DANN) | 50.0 | – |",
+        "| adaptation (DANN), --lambda-max 0.0 | 40.0 ± 0.0 (2 seeds) | – |",
+    ]
+
+
 def test_unfinished_runs_are_named(tmp_path, capsys):
     assert table.main([str(tmp_path)]) == 2
     assert "no result.json" in capsys.readouterr().err
