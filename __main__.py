@@ -15,7 +15,23 @@ try:
 except FileNotFoundError:  # deleted meanwhile; MKL aborts without one
     os.chdir("/proc")  # where relative paths lead to nothing and nothing can be made
 
+
+def check_memory(module: str) -> None:
+    """Raise MemoryError where the memory is limited and the packages don't load within it, as a trial shows: some of
+    them end the process then, or say much.
+    """
+    import resource
+    import subprocess
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        here = os.path.dirname(os.path.abspath(__file__))
+        trial = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=here, capture_output=True)
+        if trial.returncode and b"ModuleNotFoundError" not in trial.stderr:
+            raise MemoryError("a trial within ulimit -v failed")
+
+
 try:
+    check_memory(sys.argv[1])
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 except ModuleNotFoundError as error:
     print(f"error: no package {error.name} for {sys.executable}; install requirements.txt", file=sys.stderr)

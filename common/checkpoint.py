@@ -3,7 +3,6 @@
 import codecs
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from common.cli import UserError
 from common.config import from_json, to_json
-from common.files import REPOSITORY, atomic_write, check_unpacked_size, zip_members
+from common.files import REPOSITORY, atomic_write
 from common.manifest import check_listed, sha256
+from common.zips import check_sums, check_unpacked_size, zip_members
 
 CHECKPOINTS = REPOSITORY / "checkpoints"
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}  # first bytes
@@ -104,16 +104,6 @@ def load_tensors(path: Path) -> Any:
 def is_torchscript(path: Path) -> bool:
     """Whether a file is what torch.jit.save writes."""
     return any(member.filename.endswith("/constants.pkl") for member in zip_members(path))
-
-
-def check_sums(path: Path) -> None:
-    """Raise BadZipFile where a checksum of a zip is wrong, which torch.load doesn't see. Other files pass."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        known = any(member.CRC for member in archive.infolist())  # torch can be told to leave them out
-        if known and archive.testzip():
-            raise zipfile.BadZipFile
 
 
 def is_safetensors(path: Path) -> bool:

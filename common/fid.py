@@ -24,6 +24,7 @@ from common.cli import UserError, command, some_path
 from common.config import check_range
 from common.images import read_pictures
 from common.inception import DIMS, features, find_network
+from common.zips import check_sums
 
 NEIGHBOURS = 5  # Naeem et al. 2020, section 5.1
 CHUNK = 1000  # rows of features whose distances are in memory at once
@@ -121,6 +122,7 @@ def read_set(argument: str, size: int | None) -> np.ndarray:
 def read_moments(argument: str) -> Moments | None:
     """Mean and covariance (mu, sigma) that a .npz has, or None where it is another or none."""
     try:
+        check_sums(Path(argument))
         with np.load(argument) as content:
             return content["mu"], content["sigma"]
     except Exception:  # NumPy, zipfile and zlib raise a dozen kinds; read_set says what is wrong

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ from common.cli import UserError
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_PLACE = {errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}  # where a file can't be replaced
 TEMPORARY = ".dlcv-hw2."  # what our temporary files' names begin with
-MOST_COMPRESSED = 100  # times; real numbers and pictures reach ten
 STALE = 3600  # seconds without a change, after which a temporary file's writer is dead
 
 
@@ -180,22 +178,6 @@ def write_to(target: int | Path, content: Path) -> None:
     """Copy a file into an open file of this process, or over one that stays the same file."""
     with open(content, "rb") as source, open(os.dup(target) if isinstance(target, int) else target, "wb") as file:
         shutil.copyfileobj(source, file)
-
-
-def zip_members(path: Path) -> list[zipfile.ZipInfo]:
-    """What a zip's directory lists, nothing where the file isn't a zip."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # of other files, and damaged directories
-        return []
-
-
-def check_unpacked_size(path: Path) -> None:
-    """Raise UserError where a zip would fill the memory with what it holds, a hundred times its own size."""
-    unpacked = sum(member.file_size for member in zip_members(path))
-    if unpacked > MOST_COMPRESSED * path.stat().st_size:
-        raise UserError(f"{path}: a zip that unpacks to {unpacked} bytes, too many for its size; make it anew")
 
 
 def real_data(part: str) -> Path | None:

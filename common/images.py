@@ -12,7 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from common.cli import UserError
-from common.files import atomic_write, check_unpacked_size, visible_files
+from common.files import atomic_write, visible_files
+from common.zips import check_sums, check_unpacked_size
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # for EPS, Pillow would start another program
@@ -168,6 +169,7 @@ def read_pictures(path: Path, size: int | None = None) -> Tensor:
     elif path.is_file():
         check_unpacked_size(path)
         try:
+            check_sums(path)
             with np.load(path) as content:
                 images = pictures_of_array(content["images"])
             arrays = [np.asarray(square(Image.fromarray(image), size)) for image in images]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from common.cli import UserError
 from common.files import atomic_write, real_data
+from common.zips import check_sums
 
 BATCH = 20  # images at a time
 DIMS = (2048, 768)
@@ -93,13 +94,26 @@ def features(images: np.ndarray, cache: Path | None = None, network: Network | N
     key = (
         repr(images.shape).encode() + images.tobytes() + (f"{network.name} {network.dims}" if network else "").encode()
     )
-    stored = cache / f"{hashlib.sha256(key).hexdigest()[:32]}.npy" if cache else None
-    if stored and stored.is_file():
-        return np.load(stored)
+    stored = cache / f"{hashlib.sha256(key).hexdigest()[:32]}.npz" if cache else None
+    if stored and (kept := kept_features(stored)) is not None:
+        return kept
     network = network or find_network(768)
     batches = tqdm(range(0, len(images), BATCH), unit="batch", desc="features", mininterval=1.0)
     found = np.concatenate([network.run(images[i : i + BATCH]) for i in batches])
     if stored:
         with atomic_write(stored) as temporary, open(temporary, "wb") as file:
-            np.save(file, found)
+            np.savez(file, features=found)
     return found
+
+
+def kept_features(path: Path) -> np.ndarray | None:
+    """The features in a file of the cache, or None where there is none or it is damaged, which is said."""
+    if not path.is_file():
+        return None
+    try:
+        check_sums(path)
+        with np.load(path) as content:
+            return content["features"]
+    except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for damaged files
+        print(f"warning: {path}: damaged ({error}); its features are computed again", file=sys.stderr)
+        return None

@@ -66,7 +66,11 @@ def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
         yield
         return
     make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        wrong = "must be readable, too, to keep other jobs from it"
+        raise UserError(f"{folder}: {wrong}; chmod u+rx it, or give another folder") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,8 +22,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli import UserError, command, some_path, wrote
-from common.files import REPOSITORY, atomic_write, check_unpacked_size
+from common.files import REPOSITORY, atomic_write
 from common.images import sums_hold
+from common.zips import check_unpacked_size
 from homework.bundle import bundle
 
 COUNT, SIZE = 10_000, (28, 28)

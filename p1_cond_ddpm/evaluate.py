@@ -68,6 +68,18 @@ def print_means(rows: Sequence[dict[str, float]]) -> None:
         print(f"{name}: mean of {len(values)} seeds {np.mean(values):.4f}, worst {worst:.4f}")
 
 
+def once(
+    kept: Measurements | None, setting: dict[str, Any], measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """The scores of a setting, measured and kept only where no kept row has them."""
+    row = kept.find(setting) if kept else None
+    if row is None:
+        row = setting | measure()
+        if kept:
+            kept.add(row)
+    return {name: row[name] for name in SCORES if not np.isnan(row.get(name, np.nan))}
+
+
 def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, reference: Reference | None) -> None:
     """Sample and judge every seed's graded images, print the scores, and keep them where --out says.
 
@@ -80,7 +92,6 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
     specs = digits_by_number(arguments.per_digit, 0)
     model = load_denoiser(arguments.weights, specs, guided=options.guidance_scale != 1).to(device)
     kept = Measurements(arguments.out) if arguments.out else None
-
     training = load_digits(arguments.data, "train.csv").images if reference else None
 
     def judge_and_copies(images: Tensor, labels: Tensor) -> dict[str, float]:
@@ -93,23 +104,15 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
         digits, labels = torch.stack(pictures).cpu(), torch.tensor([one.label for one in images])
         return judge_and_copies(digits, labels) | (reference.scores(digits, labels) if reference else {})
 
-    def scores(setting: dict[str, Any], found: Callable[[], dict[str, float]]) -> dict[str, float]:
-        row = kept.find(setting) if kept else None
-        if row is None:
-            row = setting | found()
-            if kept:
-                kept.add(row)
-        return {name: row[name] for name in SCORES if not np.isnan(row.get(name, np.nan))}
-
-    rows, count = [], 10 * arguments.per_digit
+    rows = []
     for seed in arguments.seeds:
-        setting = {**as_row(arguments.weights, options), "seed": seed, "images": count}
-        rows.append(scores(setting, partial(measure_seed, seed)))
+        setting = {**as_row(arguments.weights, options), "seed": seed, "images": len(specs)}
+        rows.append(once(kept, setting, partial(measure_seed, seed)))
         print(f"seed {seed}: {listed(rows[-1])}", flush=True)
     print_means(rows)
     if reference is not None:
-        real = scores(real_row(count), lambda: reference.real_scores(arguments.per_digit, judge_and_copies))
-        print(f"real images: {listed(real) or 'too few'}")
+        real = partial(reference.real_scores, arguments.per_digit, judge_and_copies)
+        print(f"real images: {listed(once(kept, real_row(len(specs)), real)) or 'too few'}")
 
 
 @command

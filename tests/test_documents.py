@@ -119,13 +119,20 @@ def cells(start):
 
 def test_readmes_scores_are_those_of_docs():
     seeds, steps, demo = (pd.read_csv(DOCS / f"{name}.csv") for name in ("p1_seeds", "p2_steps", "demo"))
-    guided = seeds[seeds["guidance_scale"] == GRADED.guidance_scale]["given_judge"]
-    [[_, measure, *_, accuracy]] = cells("| 1 digits | accuracy of 1000 digits")
-    assert f"mean of {len(guided)} seeds" in measure
-    assert accuracy == f"{100 * guided.mean():.1f} % ({100 * guided.min():.1f} %)"
-    sweep = pd.read_csv(DOCS / "p1_sweep.csv")
-    unguided = sweep[(sweep["sampler"] == "ddpm") & (sweep["num_steps"] == 18) & (sweep["guidance_scale"] == 1)]
-    assert cells("| 1 digits | the same without")[0][-1] == f"{100 * unguided['own_judge'].item():.1f} %"
+    by_scale = {scale: rows for scale, rows in seeds.groupby("guidance_scale")}
+    guided, unguided, real = by_scale[GRADED.guidance_scale], by_scale[1.0], seeds[seeds["weights"] == "real"]
+    [[_, measure, *_, with_guidance]], [[*_, without]] = (
+        cells("| 1 digits | accuracy of"),
+        cells("| 1 digits | the same"),
+    )
+    assert f"mean of {len(guided)} seeds (worst)" in measure and len(unguided) == len(guided)
+    for cell, rows in ((with_guidance, guided), (without, unguided)):
+        judged = 100 * rows["given_judge"]
+        assert cell == f"{judged.mean():.1f} % ({judged.min():.1f} %)"
+    assert f"recognises {100 * real['given_judge'].item():.1f} % of real val digits" in README
+    limits = r"slant \((\d+) % of real\), in ink \((\d+) %\).*?shapes \((\d+) %\).*?cover (\d+) %.*?cover (\d+) %"
+    shapes = guided[["slant", "ink", "spread", "stroke_coverage"]].mean().tolist() + real["stroke_coverage"].tolist()
+    assert [int(text) for text in re.search(limits, README, re.S).groups()] == [round(100 * x) for x in shapes]
     assert cells("| 2 faces | mean squared error")[0][-1] == demo.set_index("problem")["reached"]["2 faces"]
     homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]
     assert cells("| 2 faces | FID-768")[0][-1] == f"{homework['fid768'].iloc[-1]:.3f}"

@@ -51,7 +51,7 @@ def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
     found = inception.features(images, tmp_path)
     (stored,) = tmp_path.iterdir()
     assert np.array_equal(found, Colours()(images)) and len(stand_in) == 1  # three batches, in order
-    np.save(stored, found + 1)
+    np.savez(stored, features=found + 1)
     assert np.array_equal(inception.features(images, tmp_path), found + 1) and len(stand_in) == 1
     assert np.array_equal(inception.features(images[:44], tmp_path), found[:44]) and len(stand_in) == 2
     assert (
@@ -59,6 +59,17 @@ def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
         and len(stand_in) == 3
     )
     assert np.array_equal(inception.features(images), found) and len([*tmp_path.iterdir()]) == 3
+
+
+def test_damaged_features_are_computed_again(stand_in, tmp_path, capsys):
+    images = np.random.RandomState(0).randint(0, 256, (900, 2, 2, 3), dtype=np.uint8)
+    found = inception.features(images, tmp_path)
+    (stored,) = tmp_path.iterdir()
+    whole = stored.read_bytes()
+    for place in (whole.index(b"(900, 6)") + 1, whole.index(found.tobytes())):  # 800 of them
+        stored.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert np.array_equal(inception.features(images, tmp_path), found)
+        assert f"{stored}: damaged" in capsys.readouterr().err and stored.read_bytes() == whole
 
 
 def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path):

@@ -2,11 +2,12 @@ import errno
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from common.files import TEMPORARY, atomic_write, make_folder
+from common.files import STALE, TEMPORARY, atomic_write, make_folder
 
 
 def test_an_error_leaves_nothing_and_keeps_the_old_file(tmp_path):
@@ -80,3 +81,22 @@ def test_a_link_to_nowhere_becomes_a_folder(tmp_path):
     (tmp_path / "out").symlink_to("far/away")
     make_folder(tmp_path / "out")
     assert (tmp_path / "far" / "away").is_dir() and (tmp_path / "out").is_symlink()
+
+
+def test_what_is_flushed_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.fstat(handle).st_size))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("named") or replace(*names))
+    with atomic_write(tmp_path / "a", flush=True) as temporary:
+        temporary.write_text("new")
+    assert done == [3, "named"]
+
+
+def test_old_temporary_files_of_ours_alone_are_swept(tmp_path):
+    for name in (f"{TEMPORARY}old", f"{TEMPORARY}new", ".others.old", "old"):
+        (tmp_path / name).write_text("half")
+        if "old" in name:
+            os.utime(tmp_path / name, (time.time() - STALE - 1,) * 2)
+    with atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("")
+    assert sorted(os.listdir(tmp_path)) == [f"{TEMPORARY}new", ".others.old", "a", "old"]

@@ -14,6 +14,7 @@ from common.images import (
     pictures_of_array,
     read_pictures,
     read_rgb,
+    sums_hold,
     to_uint8,
     to_unit_range,
     write_png,
@@ -30,6 +31,20 @@ def test_png_round_trip(tmp_path):
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
     write_png(tmp_path / "a.png", image)
     assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png")), image.permute(1, 2, 0).numpy())
+
+
+def test_checksums_see_every_flipped_bit_and_what_is_cut_or_added(tmp_path):
+    write_png(tmp_path / "a.png", torch.zeros(3, 2, 2, dtype=torch.uint8))
+    whole = (tmp_path / "a.png").read_bytes()
+    damaged = [whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :] for i in range(len(whole)) for bit in range(8)]
+    assert sums_hold(whole) and not any(map(sums_hold, [*damaged, whole[:-1], whole + b"a", b""]))
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.images.MOST_PIXELS", 99)
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: .*10 x 10 pixels, more than 99"):
+        read_rgb(tmp_path / "a.png")
 
 
 GREY = np.arange(0, 250, 10, dtype=np.uint8).reshape(5, 5)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from common.cli import UserError
 from common.device import choose_device
 from common.files import REPOSITORY
 from common.optimisers import FitOptions
-from common.processes import TIMEOUT, Place, meet, share
+from common.processes import TIMEOUT, Place, alone_in, meet, share
 from common.training import fit
 
 
@@ -33,6 +34,42 @@ def test_half_an_environment_of_torchrun_is_refused(monkeypatch, environment, wo
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=words):
         choose_device("cpu")
+
+
+def test_a_second_job_in_a_folder_is_refused(tmp_path):
+    with (
+        alone_in(tmp_path / "out", wait=False),
+        pytest.raises(UserError, match="out: another process writes there"),
+        alone_in(tmp_path / "out", wait=False),
+    ):
+        pass
+    with alone_in(tmp_path / "out", wait=False):
+        pass
+
+
+def test_a_second_job_in_a_folder_waits_for_the_first(tmp_path):
+    ended = []
+
+    def second():
+        with alone_in(tmp_path, wait=True):
+            ended.append("second")
+
+    thread = threading.Thread(target=second)
+    with alone_in(tmp_path, wait=True):
+        thread.start()
+        thread.join(0.1)
+        ended.append("first")
+    thread.join()
+    assert ended == ["first", "second"]
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "open", denied)  # root may read everything
+    with pytest.raises(UserError, match="out: .*chmod u.rx"), alone_in(tmp_path / "out", wait=True):
+        pass
 
 
 @pytest.mark.parametrize("place", [Place(0, 2), Place(1, 2), Place(2, 3)])

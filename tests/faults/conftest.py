@@ -18,6 +18,7 @@ from tests.faults.inject import Tally
 from tests.helpers import SMALL, THIN, TINY_DENOISER, randomised
 
 TRAINING = "--steps 6 --save-every 2 --log-every 1 --batch-size 4 --ema-decay 0.9".split()
+ROWS = re.compile(r"^\|.*$", re.MULTILINE)
 TALLIES = pytest.StashKey[dict[str, Tally]]()
 
 
@@ -42,29 +43,24 @@ def tally(request: pytest.FixtureRequest):
 
     yield make
     for one in tallies:
-        request.config.stash[TALLIES].setdefault(one.fault, Tally(one.fault)).include(one)
+        whole = request.config.stash[TALLIES].setdefault(one.fault, Tally(one.fault))
+        whole.include(one)
+        if table := os.environ.get("HW2_FAULTS_TABLE"):  # after each test, so that a stop loses little
+            write_row(Path(table), whole)
         assert one.tried and not one.lost, "\n".join([one.row(), *one.lost])
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    tallies = [*config.stash[TALLIES].values()]
-    for one in tallies:
+    for one in config.stash[TALLIES].values():
         terminalreporter.write_line(one.row())
-    if tallies and (name := os.environ.get("HW2_FAULTS_TABLE")):
-        path = Path(name)
-        path.write_text(with_rows(path.read_text(encoding="utf-8"), tallies), encoding="utf-8")
 
 
-def with_rows(text: str, tallies: list[Tally]) -> str:
-    """A text whose table has a row for each tally: instead of the earlier one of the same fault, or at its end."""
-    for one in tallies:
-        earlier = re.compile(rf"^\| {re.escape(one.fault)} \|.*$", re.MULTILINE)
-        if found := earlier.search(text):
-            text = text[: found.start()] + one.row() + text[found.end() :]
-        else:
-            end = [line.end() for line in re.finditer(r"^\|.*$", text, re.MULTILINE)][-1]
-            text = f"{text[:end]}\n{one.row()}{text[end:]}"
-    return text
+def write_row(path: Path, one: Tally) -> None:
+    """Put a count into a file's table: in place of the earlier one of the same fault, or at its end."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(rf"^\| {re.escape(one.fault)} \|.*$", text, re.MULTILINE)
+    start, end = found.span() if found else [(line.end(), line.end()) for line in ROWS.finditer(text)][-1]
+    path.write_text(text[:start] + ("" if found else "\n") + one.row() + text[end:], encoding="utf-8")
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ class Tally:
 
     def add(self, what: str, act: Callable[[], Any], is_right: Callable[[Any], bool]) -> None:
         """Count what `act` does under a fault: return a right result, raise UserError, or anything else."""
-        self.tried += 1
         try:
             result = act()
         except UserError as error:
@@ -41,6 +40,7 @@ class Tally:
                 self.same += 1
             else:
                 self.lost.append(f"{what}: silently another result")
+        self.tried += 1  # last: what the user interrupts is not counted
 
     def include(self, other: "Tally") -> None:
         self.tried += other.tried

@@ -13,6 +13,7 @@ from PIL import Image
 from common import curves
 from common.checkpoint import load_weights, save_weights
 from common.digits import load_digits, load_training_digits
+from common.inception import Network, features
 from common.measurements import Measurements
 from common.training import fit
 from homework import archive, download, release
@@ -138,6 +139,15 @@ def test_packed_data_sets(tally, tmp_path):
     right = lambda read: torch.equal(read.images, whole.images) and torch.equal(read.labels, whole.labels)
     for what in flips(path):
         count.add(what, lambda: load_training_digits(path), right)
+
+
+def test_kept_features(tally, tmp_path):
+    images = np.random.RandomState(0).randint(0, 255, (20, 28, 28, 3), dtype=np.uint8)
+    network = Network("mean colours", 3, lambda part: part.mean((1, 2), dtype=np.float32))
+    whole, count = features(images, tmp_path, network), tally("bit flips: kept features")
+    (path,) = tmp_path.iterdir()
+    for what in flips(path):
+        count.add(what, lambda: features(images, tmp_path, network), lambda read: np.array_equal(read, whole))
 
 
 def test_measurements(tally, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.checkpoint import save_weights
+from common.checkpoint import load_weights, save_weights
 from common.cli import UserError
 from homework import download, release
 
@@ -16,6 +16,16 @@ def test_a_release_is_what_the_download_verifies(tmp_path):
         assert release.main([str(tmp_path / "weights.pt"), name, "--folder", str(folder)]) == 0
     assert set(json.loads((folder / "manifest.json").read_text())["files"]) == {"a.pt", "b.pt"}
     assert download.main(["--folder", str(folder)]) == 0
+
+
+def test_weights_that_are_not_the_manifests_are_not_loaded(tmp_path):
+    save_weights(tmp_path / "weights.pt", nn.Linear(2, 2))
+    released = tmp_path / "checkpoints" / "a.pt"
+    assert release.main([str(tmp_path / "weights.pt"), "a.pt", "--folder", str(released.parent)]) == 0
+    load_weights(released)
+    save_weights(released, nn.Linear(2, 2))
+    with pytest.raises(UserError, match=r"a\.pt: not the file that manifest\.json lists"):
+        load_weights(released)
 
 
 @pytest.mark.parametrize("content", [b"damaged", None])

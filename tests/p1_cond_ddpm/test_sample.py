@@ -6,6 +6,7 @@ from PIL import Image
 from common.checkpoint import load_weights, save_weights
 from common.cli import UserError
 from common.diffusion import NoiseSchedule, ddim, dpm_solver_pp_2m, run, trailing_timesteps
+from common.images import write_png
 from common.rng import per_sample_noise
 from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.guidance import guided
@@ -145,6 +146,18 @@ def test_numbered_images_go_on_where_they_stopped(tmp_path, weights, capsys):
     assert "--labels x" in capsys.readouterr().err
     assert sample.main([str(tmp_path / "new"), "--weights", str(weights), "--labels", "3"]) == 2
     assert "--count" in capsys.readouterr().err
+
+
+def test_a_kept_image_with_a_wrong_checksum_is_drawn_again(tmp_path):
+    kept = sampling.numbered(2, [0], 0)
+    for one in kept:
+        write_png(tmp_path / one.name, torch.zeros(3, 28, 28, dtype=torch.uint8))
+    content = bytearray((tmp_path / kept[0].name).read_bytes())
+    content[content.index(b"IEND") - 5] ^= 1  # in the checksum of the pixels, which Pillow doesn't look at
+    (tmp_path / ".sampling.json").write_text("{}")
+    assert sample.missing_images(tmp_path, kept, {}) == []
+    (tmp_path / kept[0].name).write_bytes(content)
+    assert sample.missing_images(tmp_path, kept, {}) == kept[:1]
 
 
 def test_labels_are_refused_where_training_had_none(tmp_path, capsys):
