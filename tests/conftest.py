@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,10 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def reproducible() -> None:
-    """Every test starts from the same seed and computes in one thread; mutation testing forks after some of them."""
+    """Every test starts from the same seed and computes in one thread."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    tqdm.monitor_interval = 0  # starts no thread, whose lock would be held for ever in a fork
+    tqdm.set_lock(threading.RLock())  # its own is shared by the forks of mutation testing, and held where one is killed
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore, and hand on
 
 

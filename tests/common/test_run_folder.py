@@ -83,6 +83,7 @@ def test_a_resume_says_where_it_goes_on(tmp_path, capsys):
     fit(loss, network(), OPTIONS, tmp_path)
     said = capsys.readouterr().err
     assert f"{tmp_path}: goes on after step 3 of 6" in said and "warning" not in said
+    assert " 6/6 [" in said and "step/s" in said
     fit(loss, network(), OPTIONS, tmp_path)
     assert f"{tmp_path}: finished, all 6 steps" in capsys.readouterr().err
 

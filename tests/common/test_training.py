@@ -14,6 +14,7 @@ from common.cli import Stopped, UserError
 from common.diffusion import NoiseSchedule
 from common.images import to_unit_range
 from common.optimisers import FitOptions
+from common.processes import Place
 from common.run_folder import RunFolder
 from common.training import Training, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.train import v_loss
@@ -97,6 +98,7 @@ def test_every_process_and_seed_has_batches_and_random_numbers_of_its_own(tmp_pa
     seen = []
 
     def noting(module, step):
+        assert step.ema is training.ema.module
         seen.append((step.batch, torch.rand(()).item()))
         return loss(module, step)
 
@@ -110,6 +112,17 @@ def test_every_process_and_seed_has_batches_and_random_numbers_of_its_own(tmp_pa
     assert batches == (0, 6, 1, 7, 0, 6) and len({*numbers}) == 6
     rates = [group["lr"] for optimizer in training.optimizers for group in optimizer.param_groups]
     assert rates == [training.learning_rate(3)] * 3
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_networks_of_several_processes_share_their_gradients(tmp_path, monkeypatch, world):
+    met, module = [], network()
+    monkeypatch.setattr("common.training.place", lambda: Place(0, world))
+    monkeypatch.setattr("common.training.meet", met.append)
+    monkeypatch.setattr("common.training.DistributedDataParallel", lambda module, **options: (module, options))
+    shared = (module, {"find_unused_parameters": True})
+    assert Training(loss, module, OPTIONS, RunFolder(tmp_path)).trained == (shared if world == 2 else module)
+    assert met == ["gloo"]
 
 
 def test_a_signal_to_any_process_stops_all_and_they_leave_together(tmp_path, monkeypatch):
