@@ -12,8 +12,8 @@ from PIL import Image
 from common.checkpoint import CHECKPOINTS
 from common.diffusion import NoiseSchedule
 from common.images import read_pictures, to_unit_range
-from p1_cond_ddpm import evaluate as evaluate_digits
 from p1_cond_ddpm import judge
+from p1_cond_ddpm.scores import accuracy
 from p2_ddim import evaluate, noise
 from p2_ddim.sampling import NUM_TIMESTEPS
 from p2_ddim.train import eps_loss
@@ -46,7 +46,7 @@ def test_mnist_digits_on_demand(script, tmp_path):
     result = script("hw2_1.sh", "out", "--weights", CHECKPOINTS / "p1_mnist.pt", "--per-digit", "30")
     assert result.returncode == 0, result.stderr
     images, labels = judge.read_folder(tmp_path / "out")
-    assert evaluate_digits.accuracy(images, labels, judge.OWN) >= 0.95
+    assert accuracy(images, labels, judge.OWN) >= 0.95
 
 
 def test_mnist_digits_without_labels(script, tmp_path):
