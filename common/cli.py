@@ -153,6 +153,16 @@ def wrote(path: Path, what: str = "") -> None:
     print(f"wrote {what + ' to ' if what else ''}{path}", file=sys.stderr)
 
 
+def ended(code: int) -> int:
+    """An exit code. Where other processes are still connected, exit at once: later, torch's threads may abort."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
 def command(main: Main) -> Main:
     """Turn what the user can mend in a `main(argv=None)` into one line on stderr and exit code 2; SIGINT into one and
     130, SIGTERM into one and 143.
@@ -168,7 +178,7 @@ def command(main: Main) -> Main:
         except Stopped as stopped:
             if str(stopped):
                 print(f"stopped: {stopped}", file=sys.stderr)
-            return 128 + stopped.signal_number
+            return ended(128 + stopped.signal_number)
         except KeyboardInterrupt as interrupted:
             print("stopped: interrupted before the end", file=sys.stderr)
             return 128 + getattr(interrupted, "signal_number", signal.SIGINT)
@@ -188,7 +198,7 @@ def command(main: Main) -> Main:
             else:
                 raise
         print(f"error: {message}", file=sys.stderr)
-        return 2
+        return ended(2)
 
     return wrapped
 
