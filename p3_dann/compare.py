@@ -9,16 +9,17 @@ runs' targets. That is an oracle's look back: it uses target labels, and chose n
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
 
-from common.checkpoint import weights_id
 from common.cli import command, some_path
 from common.digits import DigitSet, load_digits
 from common.measurements import Measurements
 from common.rng import generator
 from p3_dann.inference import load_classifier
+from p3_dann.runs import Run, read_run
 from p3_dann.shift import (
     answers,
     certainty_with_diversity,
@@ -28,7 +29,6 @@ from p3_dann.shift import (
     separability,
     soft_neighbourhood_density,
 )
-from p3_dann.table import Run, read_run
 from p3_dann.train import SOURCE
 
 IMAGES = 1400  # of each domain: USPS's val has 1488
@@ -42,9 +42,9 @@ def drawn(digits: DigitSet) -> DigitSet:
     return DigitSet(digits.images[rows], digits.labels[rows])
 
 
-def measure(run: Run, source: DigitSet, unlabelled: DigitSet, val: DigitSet) -> dict[str, float]:
+def measure(run: Run, weights: Path, source: DigitSet, unlabelled: DigitSet, val: DigitSet) -> dict[str, float]:
     """Scores on source val and target train images, distances between source val and target val images."""
-    model = load_classifier(run.path / "weights.pt")
+    model = load_classifier(weights)
     ours, theirs, held_out = (answers(model, digits.images) for digits in (source, unlabelled, val))
     return {
         "val_accuracy": run.val_accuracy,
@@ -75,17 +75,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
     arguments = parser.parse_args(argv)
     measurements = Measurements(arguments.out)
-    runs = [read_run(path) for path in arguments.runs]
+    runs = {path: read_run(path) for path in arguments.runs}
     source = drawn(load_digits(arguments.data / SOURCE, "val.csv"))
     sets: dict[str, list[DigitSet]] = {}
-    for run in runs:
-        target = run.options["target"]
-        row = {"weights": weights_id(run.path / "weights.pt"), "run": run.path.name, "target": target}
+    for path, run in runs.items():
+        target = run.target
+        row = {"weights": run.weights, "run": run.run, "target": target}
         if measurements.has(row):
             continue
         if target not in sets:
             sets[target] = [drawn(load_digits(arguments.data / target, f"{split}.csv")) for split in ("train", "val")]
-        measurements.add(row | measure(run, source, *sets[target]))
+        measurements.add(row | measure(run, path / "weights.pt", source, *sets[target]))
     print_correlations(pd.DataFrame(measurements.rows))
     return 0
 

@@ -1,19 +1,18 @@
-"""Tables from finished runs of problem 3. Runs that differ in their seed alone are one group, with mean and deviation.
+"""Tables of finished runs of problem 3. Runs that differ in their seed alone are one group, with mean and deviation.
 
-python3 -m p3_dann.table runs/p3_* --out docs/p3_table.csv  the homework's rows, and the released recipe
-python3 -m p3_dann.table --ablation runs/full_* runs/no_*   a row for each group: how it differs from the first, results
+python3 -m p3_dann.table runs/p3_* --results docs/p3_runs.csv                       keeps runs in a CSV, a row each
+python3 -m p3_dann.table --results docs/p3_runs.csv --out docs/p3_table.csv         the homework's rows
+python3 -m p3_dann.table --results docs/p3_runs.csv --ablation svhn --steps 1200    a row for each group of one target
 
-The second ends with the rank correlation of the label-free agreement (evaluate.py) and the accuracy. That uses target
-labels: it is an oracle's look back, and chose nothing.
+The first two print the homework's rows. Of several groups that belong to one, it shows the one of most seeds, then of
+most steps. The third ends with the rank correlation of the label-free agreement (evaluate.py) and the accuracy. That
+uses target labels: it is an oracle's look back, and chose nothing.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,126 +20,63 @@ from scipy.stats import spearmanr
 
 from common.cli import UserError, command, some_path, wrote
 from common.files import atomic_write
-from common.run_folder import as_typed, read_settings
+from p3_dann.runs import WHOLE, Results, Run, read_run
+from p3_dann.train import TARGETS
 
-SOURCE, DANN, SELF_TRAINING, TARGET = ROWS = (
-    "trained on source",
-    "adaptation (DANN)",
-    "DANN with self-training (released)",
-    "trained on target",
-)
+ROWS = {
+    "source": "trained on source",
+    "dann_alone": "adaptation (DANN)",
+    WHOLE: "DANN with self-training (released)",
+    "target": "trained on target",
+}
 COLUMNS = {"svhn": "MNIST-M → SVHN", "usps": "MNIST-M → USPS"}
-NOT_COMPARED = {"seed", "save_every", "log_every"}  # what runs of one group may differ in
-
-
-@dataclass(frozen=True)
-class Run:
-    path: Path
-    options: dict[str, Any]  # without NOT_COMPARED
-    val_accuracy: float
-    agreement: float
-
-    @property
-    def minutes(self) -> float:
-        """How long the training steps took, nan where nothing was logged."""
-        metrics = self.path / "metrics.jsonl"
-        try:
-            seconds = [json.loads(line)["seconds"] for line in metrics.read_text(encoding="utf-8").splitlines()]
-            return float(np.mean(seconds) * self.options["steps"] / 60) if seconds else math.nan
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{metrics}: not the metrics of a training ({error}); train again") from None
-
-
-def read_run(path: Path) -> Run:
-    """Raises UserError where the run isn't finished with the options that it has."""
-    try:
-        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
-        trained, accuracy, agreement = result["settings"], result["val_accuracy"] + 0.0, result["agreement"] + 0.0
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: no result.json, or a damaged one; finish the run with p3_dann.train") from None
-    settings = read_settings(path / "options.json")
-    if trained != settings:
-        raise UserError(f"{path}: result.json is from before its options changed; finish the run with p3_dann.train")
-    options = {name: value for section in settings.values() for name, value in section.items()}
-    kept = {name: value for name, value in options.items() if name not in NOT_COMPARED}
-    return Run(path, kept, accuracy, agreement)
+Table = tuple[str, Sequence[str], dict[str, list[str]]]  # title of the rows' names, titles of columns, cells by row
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs of equal options together, in order of first appearance."""
-    groups: list[list[Run]] = []
+    """Runs that differ in their seed alone together, in order of first appearance."""
+    groups: dict[object, list[Run]] = {}
     for run in runs:
-        group = next((group for group in groups if group[0].options == run.options), None)
-        if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
-    return groups
-
-
-def row_of(run: Run) -> str:
-    """Which of the homework's rows a run belongs to."""
-    if run.options["mode"] != "dann":
-        return SOURCE if run.options["mode"] == "source" else TARGET
-    return SELF_TRAINING if any(run.options[name] for name in ("entropy", "balance", "pseudo")) else DANN
+        groups.setdefault(run.group, []).append(run)
+    return [*groups.values()]
 
 
 def cell(values: Sequence[float]) -> str:
     """Per cent, with standard deviation and number of seeds where there are several."""
-    if not values:
-        return "–"
     mean = f"{100 * np.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f} ({len(values)} seeds)"
 
 
-def different(run: Run, reference: Run) -> str:
-    """How a run's options differ from another's, "" where they don't."""
-    names = [*run.options, *(name for name in reference.options if name not in run.options)]
-    changed = [name for name in names if run.options.get(name) != reference.options.get(name)]
-    return ", ".join(as_typed(name, run.options.get(name)) for name in changed)
-
-
-def homework_table(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Cells by the title of their row.
-
-    Where several groups of one target belong to a row, the one of most seeds has its title, but none without an
-    adversary; each other has a row that names what differs.
-    """
-    rows: dict[str, list[str]] = {}
-    for title in ROWS:
-        rows[title] = ["–"] * len(COLUMNS)
+def homework_table(runs: Sequence[Run]) -> Table:
+    """The homework's rows; runs that change more than a preset and the steps are in none."""
+    rows = {title: ["–"] * len(COLUMNS) for title in ROWS.values()}
+    for preset, title in ROWS.items():
         for column, target in enumerate(COLUMNS):
-            groups = grouped([r for r in runs if row_of(r) == title and r.options["target"] == target])
-            groups.sort(
-                key=lambda group: (not group[0].options["lambda_max"], -len(group), json.dumps(group[0].options))
-            )
-            for group in groups:
-                difference = different(group[0], groups[0][0])
-                name = f"{title}, {difference}" if difference else title
-                cells = rows.setdefault(name, ["–"] * len(COLUMNS))
-                cells[column] = cell([run.val_accuracy for run in group])
-    return rows
+            groups = grouped([r for r in runs if (r.preset, r.target, r.changes) == (preset, target, "")])
+            if groups:
+                shown = max(groups, key=lambda group: (len(group), group[0].steps, group[0].group))
+                rows[title][column] = cell([run.val_accuracy for run in shown])
+    return "val accuracy, %", [*COLUMNS.values()], rows
 
 
-def ablation_table(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """A row for each group of runs with one target, by how its options differ from the first run's."""
-    reference, rows = runs[0], {}
-    for run in runs:
-        target, wanted = run.options["target"], reference.options["target"]
-        if target != wanted:
-            raise UserError(f"{run.path}: target {target}, but {reference.path} has {wanted}; give runs of one target")
-    for group in grouped(runs):
+def ablation_table(runs: Sequence[Run]) -> Table:
+    """A row for each group, by its preset, what else is changed, and its steps and data where two have the same."""
+    rows: dict[str, list[str]] = {}
+    groups = grouped(runs)
+    titles = [group[0].title for group in groups]
+    for title, group in zip(titles, groups):
         minutes = np.mean([run.minutes for run in group])
-        rows[different(group[0], reference) or "reference"] = [
+        again = titles.count(title) > 1
+        rows[f"{title}, {group[0].steps} steps, data {group[0].data}" if again else title] = [
             cell([run.val_accuracy for run in group]),
             cell([run.agreement for run in group]),
             "–" if math.isnan(minutes) else f"{minutes:.1f}",
         ]
-    return rows
+    return "recipe", ("val accuracy, %", "agreement, %", "minutes"), rows
 
 
 def print_table(first: str, columns: Sequence[str], rows: dict[str, list[str]]) -> None:
-    """In Markdown; `first` is the title of the rows' names."""
+    """In Markdown."""
     print(f"| {first} | {' | '.join(columns)} |")
     print("|---" * (1 + len(columns)) + "|")
     for title, cells in rows.items():
@@ -157,20 +93,26 @@ def write_table(path: Path, first: str, columns: Sequence[str], rows: dict[str, 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=some_path, nargs="+", help="folders of finished runs")
-    parser.add_argument("--ablation", action="store_true", help="a row for each group of options instead")
+    parser.add_argument("runs", type=some_path, nargs="*", help="folders of finished runs")
+    parser.add_argument("--results", type=some_path, help="CSV to add the runs to; the table is of all that it has")
+    parser.add_argument("--ablation", choices=TARGETS, help="a row for each group of this target's runs instead")
+    parser.add_argument("--steps", type=int, help="only runs of so many steps")
     parser.add_argument("--out", type=some_path, help="write the table as a CSV, too")
     arguments = parser.parse_args(argv)
     runs = [read_run(path) for path in arguments.runs]
-    table: tuple[str, Sequence[str], dict[str, list[str]]]
-    if arguments.ablation:
-        table = "options", ("val accuracy, %", "agreement, %", "minutes"), ablation_table(runs)
-    else:
-        table = "val accuracy, %", tuple(COLUMNS.values()), homework_table(runs)
+    if arguments.results:
+        results = Results(arguments.results)
+        for run in runs:
+            results.add(run)
+        runs = results.runs()
+    wanted = [run for run in runs if arguments.steps in (None, run.steps) and arguments.ablation in (None, run.target)]
+    if not wanted:
+        raise UserError("no such runs; give folders of finished runs, or --results with a CSV that has them")
+    table = ablation_table(wanted) if arguments.ablation else homework_table(wanted)
     print_table(*table)
-    if arguments.ablation and len(runs) > 2:
-        correlation = spearmanr([run.agreement for run in runs], [run.val_accuracy for run in runs]).statistic
-        print(f"\nrank correlation of agreement and accuracy over {len(runs)} runs (oracle): {correlation:.2f}")
+    if arguments.ablation and len(wanted) > 2:
+        correlation = spearmanr([run.agreement for run in wanted], [run.val_accuracy for run in wanted]).statistic
+        print(f"\nrank correlation of agreement and accuracy over {len(wanted)} runs (oracle): {correlation:.2f}")
     if arguments.out:
         write_table(arguments.out, *table)
     return 0

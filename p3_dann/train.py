@@ -5,7 +5,8 @@ python3 -m p3_dann.train @p3_dann/presets/svhn.txt @p3_dann/presets/dann_alone.t
     --run-dir runs/p3_svhn_dann
 
 The presets svhn and usps are whole recipes. The others follow one of these and change it: dann_alone, source, target
-(one domain alone), no_reversal, no_pseudo, no_entropy (and no balance), no_instance_norm.
+(one domain alone), statistics (of each domain, no adversary), no_reversal, no_pseudo, no_entropy (and no balance),
+no_instance_norm.
 
 Adaptation sees the labels of MNIST-M's train split and the images alone of the target's. The result is the averaged
 network after the last step: nothing selects among checkpoints. RUN_DIR/result.json gets its accuracy on the target's
@@ -51,6 +52,9 @@ class TrainOptions:
     neighbours: float = option(
         0.5, "share of source images with a neighbour digit on a side (svhn only)", smallest=0, largest=1
     )
+
+
+OPTIONS = (TrainOptions, ObjectiveOptions, NetworkConfig, FitOptions)
 
 
 def student_view(x: Tensor, train: TrainOptions) -> Tensor:
@@ -105,8 +109,7 @@ def adaptation_loss(
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = training_parser(__doc__, data="folder with mnistm/, svhn/ and usps/")
-    classes = (TrainOptions, ObjectiveOptions, NetworkConfig, FitOptions)
-    arguments, train, objective, config, options = parse_options(parser, argv, *classes)
+    arguments, train, objective, config, options = parse_options(parser, argv, *OPTIONS)
     if len(config.widths) > MOST_LEVELS:
         raise UserError(f"--widths {config.widths}: give at most {MOST_LEVELS}, each half as fine as the one before")
     if config.domain_statistics and train.mode != "dann":

@@ -162,10 +162,12 @@ def test_measurements(tally, tmp_path):
 def test_the_homeworks_table(tally, tmp_path, name):
     count, folder = tally(f"bit flips: {name}, then p3_dann.table"), tmp_path / "run"
     folder.mkdir()
-    settings = {"fit": {"steps": 6}, "train": {"mode": "dann", "target": "usps"}}
-    settings["objective"] = {"entropy": 0.1, "balance": 0.1, "pseudo": 1.0}
+    settings = {"fit": {"steps": 6, "seed": 0}, "train": {"mode": "dann", "target": "usps"}}
+    settings |= {"objective": {"entropy": 0.1, "balance": 0.1, "pseudo": 1.0}, "data": {"fingerprint": "0"}}
+    settings["machine"] = {"world_size": 1, "computed_in": "bf16"}
     (folder / "options.json").write_text(json.dumps(settings))
     (folder / "result.json").write_text(json.dumps({"settings": settings, "val_accuracy": 0.5, "agreement": 0.4}))
+    (folder / "weights.pt").write_bytes(b"weights")
     (folder / "metrics.jsonl").write_text('{"step": 2, "seconds": 0.5}\n{"step": 4, "seconds": 0.25}\n')
     run(table, folder)
     for what in flips(folder / name):

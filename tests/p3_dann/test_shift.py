@@ -70,6 +70,8 @@ def test_every_run_has_a_row_and_scores_are_ranked(tmp_path, digit_folder, capsy
         torch.manual_seed(seed)
         save_weights(run / "weights.pt", DigitNetwork(config), config)
         options = {"train": {"mode": "dann", "target": "svhn"}, "fit": {"steps": 20, "seed": seed}}
+        options |= {"data": {"fingerprint": "one"}, "machine": {"world_size": 1, "computed_in": "bf16"}}
+        (run / "metrics.jsonl").touch()
         (run / "options.json").write_text(json.dumps(options))
         result = {"settings": options, "val_accuracy": 0.1 * seed, "agreement": 0.2 * seed}
         (run / "result.json").write_text(json.dumps(result))

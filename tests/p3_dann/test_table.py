@@ -3,100 +3,113 @@ import json
 import pandas as pd
 import pytest
 
+from common.config import PresetParser, parse_options, to_json
 from p3_dann import table
+from p3_dann.runs import PRESETS, recipe
+from p3_dann.train import OPTIONS
 
-RECIPE = {
-    "mode": "dann",
-    "target": "svhn",
-    "lambda_max": 0.3,
-    "entropy": 0.1,
-    "balance": 0.1,
-    "pseudo": 1.0,
-    "steps": 20,
-}
-ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
+SECTIONS = ("train", "objective", "network", "fit")
 
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(name, accuracy, agreement=0.5, **options):
+    def make(name, accuracy, agreement=0.5, *, target="svhn", presets=(), typed=(), data="one"):
+        files = [f"@{PRESETS / preset}.txt" for preset in (target, *presets)]
+        _, *configs = parse_options(PresetParser(), [*files, f"--seed={len(name)}", "--steps=20", *typed], *OPTIONS)
+        settings = dict(zip(SECTIONS, map(to_json, configs)))
+        settings |= {"data": {"fingerprint": data}, "machine": {"world_size": 1, "computed_in": "bf16"}}
         (tmp_path / name).mkdir()
-        options = {**RECIPE, **options}
-        fit = {"steps": options.pop("steps"), "seed": len(name), "save_every": len(name)}
-        options = {"train": options, "fit": fit, "data": {"fingerprint": "one"}}
-        (tmp_path / name / "options.json").write_text(json.dumps(options))
+        (tmp_path / name / "weights.pt").write_bytes(name.encode())
+        (tmp_path / name / "options.json").write_text(json.dumps(settings))
         (tmp_path / name / "metrics.jsonl").write_text('{"step": 10, "seconds": 5.0}\n{"step": 20, "seconds": 7.0}\n')
         (tmp_path / name / "result.json").write_text(
-            json.dumps({"settings": options, "val_accuracy": accuracy, "agreement": agreement})
+            json.dumps({"settings": settings, "val_accuracy": accuracy, "agreement": agreement})
         )
         return str(tmp_path / name)
 
     return make
 
 
+def rows(capsys):
+    return capsys.readouterr().out.splitlines()[2:]
+
+
 def test_table_averages_over_seeds_alone(make_run, capsys):
     runs = [
-        make_run("source", 0.3, mode="source"),
-        make_run("source_usps", 0.8, mode="source", target="usps"),
+        make_run("source", 0.3, presets=["source"]),
+        make_run("source_usps", 0.8, presets=["source"], target="usps"),
         make_run("full", 0.6),
         make_run("full_1", 0.8),
-        make_run("longer", 0.9, steps=60),
-        make_run("alone", 0.5, **ALONE),
+        make_run("longer", 0.9, typed=["--steps=60"]),
+        make_run("alone", 0.5, presets=["dann_alone"]),
+        make_run("shorter", 0.4, presets=["dann_alone"], typed=["--steps=10"]),
+        make_run("off", 0.1, presets=["dann_alone"], typed=["--lambda-max=0"]),
+        make_run("part", 0.1, presets=["no_pseudo"]),
     ]
-    assert table.main(runs) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "| trained on source | 30.0 | 80.0 |",
-        "| adaptation (DANN) | 50.0 | – |",
-        "| DANN with self-training (released) | 70.0 ± 14.1 (2 seeds) | – |",
-        "| DANN with self-training (released), --steps 60 | 90.0 | – |",
-        "| trained on target | – | – |",
-    ]
+    for order in (runs, runs[::-1]):
+        assert table.main(order) == 0
+        assert rows(capsys) == [
+            "| trained on source | 30.0 | 80.0 |",
+            "| adaptation (DANN) | 50.0 | – |",
+            "| DANN with self-training (released) | 70.0 ± 14.1 (2 seeds) | – |",
+            "| trained on target | – | – |",
+        ]
 
 
-def test_what_has_no_adversary_is_not_called_dann(make_run, capsys):
-    without = [make_run(f"off{n}", 0.4, **{**ALONE, "lambda_max": 0.0}) for n in "ab"]
-    assert table.main([*without, make_run("alone", 0.5, **ALONE)]) == 0
-    assert capsys.readouterr().out.splitlines()[3:5] == [
-        "| adaptation (DANN) | 50.0 | – |",
-        "| adaptation (DANN), --lambda-max 0.0 | 40.0 ± 0.0 (2 seeds) | – |",
-    ]
-
-
-def test_unfinished_runs_are_named(tmp_path, capsys):
-    assert table.main([str(tmp_path)]) == 2
-    assert "no result.json" in capsys.readouterr().err
-
-
-def test_ablation_names_what_differs_from_the_first_group(make_run, tmp_path, capsys):
+def test_an_ablation_has_a_row_for_each_recipe_of_one_target_and_length(make_run, tmp_path, capsys):
     runs = [make_run("full", 0.9, 0.8), make_run("full_1", 0.8, 0.7)]
-    runs += [make_run("off", 0.7, 0.65, lambda_max=0.0), make_run("alone", 0.5, 0.6, **ALONE)]
-    assert table.main(["--ablation", *runs, "--out", str(tmp_path / "table.csv")]) == 0
-    written = pd.read_csv(tmp_path / "table.csv", index_col="options", dtype=str)
-    assert written["val accuracy, %"].to_dict()["--lambda-max 0.0"] == "70.0" and len(written) == 3
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "| reference | 85.0 ± 7.1 (2 seeds) | 75.0 ± 7.1 (2 seeds) | 2.0 |",
-        "| --lambda-max 0.0 | 70.0 | 65.0 | 2.0 |",
-        "| --lambda-max 1.0, --entropy 0.0, --balance 0.0, --pseudo 0.0 | 50.0 | 60.0 | 2.0 |",
+    runs += [make_run("off", 0.7, 0.65, presets=["no_reversal"])]
+    runs += [make_run("alone", 0.5, 0.6, presets=["dann_alone"], typed=["--dropout=0.5", "--no-strong-views"])]
+    others = [make_run("usps", 0.9, target="usps"), make_run("long", 0.9, typed=["--steps=60"])]
+    out = ["--out", str(tmp_path / "table.csv")]
+    assert table.main([*runs, *others, "--ablation", "svhn", "--steps", "20", *out]) == 0
+    written = pd.read_csv(tmp_path / "table.csv", index_col="recipe", dtype=str)
+    assert written["val accuracy, %"].to_dict()["no_reversal"] == "70.0" and len(written) == 3
+    assert rows(capsys) == [
+        "| whole | 85.0 ± 7.1 (2 seeds) | 75.0 ± 7.1 (2 seeds) | 2.0 |",
+        "| no_reversal | 70.0 | 65.0 | 2.0 |",
+        "| dann_alone, --no-strong-views --dropout 0.5 | 50.0 | 60.0 | 2.0 |",
         "",
         "rank correlation of agreement and accuracy over 4 runs (oracle): 1.00",
     ]
 
 
-def test_an_ablation_has_one_target(make_run, capsys):
-    assert table.main(["--ablation", make_run("full", 0.9), make_run("other", 0.9, target="usps")]) == 2
-    assert "give runs of one target" in capsys.readouterr().err
+def test_a_csv_keeps_runs_once_and_makes_the_same_table_without_their_folders(make_run, tmp_path, capsys):
+    results = ["--results", str(tmp_path / "runs.csv")]
+    runs = [make_run("full", 0.6), make_run("full_1", 0.8), make_run("alone", 0.5, presets=["dann_alone"])]
+    assert table.main(runs) == 0
+    wanted = capsys.readouterr().out
+    for given in (runs[:2], runs[1:]):
+        assert table.main([*given, *results]) == 0
+    capsys.readouterr()
+    assert table.main(results) == 0
+    assert capsys.readouterr().out == wanted
+    kept = pd.read_csv(tmp_path / "runs.csv")
+    assert kept[["run", "preset", "seed", "minutes"]].values.tolist() == [
+        ["alone", "dann_alone", 5, 2.0],
+        ["full", "whole", 4, 2.0],
+        ["full_1", "whole", 6, 2.0],
+    ]
+    (tmp_path / "runs.csv").write_text((tmp_path / "runs.csv").read_text().replace("20,", "twenty,"))
+    assert table.main(results) == 2
+    assert "not the CSV of runs" in capsys.readouterr().err
 
 
-def test_rows_do_not_depend_on_the_order_of_runs_and_lose_no_cell(make_run, capsys):
-    runs = [make_run(f"{target}{n}", 0.9, target=target) for target in ("svhn", "usps") for n in range(2)]
-    runs += [make_run("a", 0.5, pseudo=0.0), make_run("b", 0.4, pseudo=0.0, target="usps")]
-    tables = []
-    for order in (runs, runs[::-1]):
-        assert table.main(order) == 0
-        tables.append(capsys.readouterr().out)
-    assert tables[0] == tables[1]
-    assert "| DANN with self-training (released) | 90.0 ± 0.0 (2 seeds) | 90.0 ± 0.0 (2 seeds) |" in tables[0]
-    assert "| DANN with self-training (released), --pseudo 0.0 | 50.0 | 40.0 |" in tables[0]
+@pytest.mark.parametrize("target", ["svhn", "usps"])
+def test_every_preset_is_known_again_by_its_options(make_run, tmp_path, target):
+    for preset in {path.stem for path in PRESETS.glob("*.txt")} - {"svhn", "usps"}:
+        path = make_run(f"{target}_{preset}", 0.5, target=target, presets=[preset])
+        settings = json.loads((tmp_path / path / "options.json").read_text())
+        options = {name: value for section in SECTIONS for name, value in settings[section].items()}
+        assert recipe(options, target) == (preset, "")
+
+
+def test_no_runs_are_one_line(make_run, tmp_path, capsys):
+    assert table.main([]) == 2
+    assert table.main([make_run("full", 0.9), "--ablation", "usps"]) == 2
+    assert capsys.readouterr().err.count("error: no such runs") == 2
+    assert table.main([str(tmp_path)]) == 2
+    assert "no result.json" in capsys.readouterr().err
 
 
 def test_a_result_from_before_the_options_changed_is_refused(make_run, tmp_path, capsys):
@@ -109,21 +122,36 @@ def test_a_result_from_before_the_options_changed_is_refused(make_run, tmp_path,
 
 
 def test_other_data_is_another_group_and_short_runs_have_no_minutes(make_run, tmp_path, capsys):
-    runs = [make_run("first", 0.9), make_run("second", 0.8)]
-    for name in ("options.json", "result.json"):
-        path = tmp_path / "second" / name
-        path.write_text(path.read_text().replace("one", "two"))
+    runs = [make_run("first", 0.9), make_run("second", 0.8, data="two")]
     (tmp_path / "second" / "metrics.jsonl").write_text("")
-    assert table.main(["--ablation", *runs]) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "| reference | 90.0 | 50.0 | 2.0 |",
-        "| data two | 80.0 | 50.0 | – |",
+    assert table.main(["--ablation", "svhn", *runs]) == 0
+    assert rows(capsys) == [
+        "| whole, 20 steps, data one | 90.0 | 50.0 | 2.0 |",
+        "| whole, 20 steps, data two | 80.0 | 50.0 | – |",
     ]
 
 
-@pytest.mark.parametrize("name, words", [("metrics.jsonl", "not the metrics"), ("result.json", "a damaged one")])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("metrics.jsonl", "not the metrics"),
+        ("result.json", "a damaged one"),
+        ("weights.pt", "No such file"),
+    ],
+)
 def test_a_damaged_run_is_one_line(make_run, tmp_path, capsys, name, words):
     run = make_run("first", 0.9)
-    (tmp_path / "first" / name).write_bytes(b"caf\xe9\n")
-    assert table.main(["--ablation", run]) == 2
+    (tmp_path / "first" / name).unlink()
+    if name != "weights.pt":
+        (tmp_path / "first" / name).write_bytes(b"caf\xe9\n")
+    assert table.main([run]) == 2
     assert f"error: {tmp_path / 'first'}" in (said := capsys.readouterr().err) and words in said
+
+
+def test_a_run_of_another_problem_is_refused(make_run, tmp_path, capsys):
+    run = make_run("first", 0.9)
+    for name in ("options.json", "result.json"):
+        path = tmp_path / "first" / name
+        path.write_text(path.read_text().replace('"target": "svhn"', '"target": "faces"'))
+    assert table.main([run]) == 2
+    assert "not a run of problem 3" in capsys.readouterr().err
