@@ -39,6 +39,7 @@ class Reference:
     """Real images: what quality and, where there are labels, variety are measured against."""
 
     def __init__(self, images: Tensor, labels: Tensor | None, cache: Path | None):
+        self.cache = cache
         self.features = features(images.permute(0, 2, 3, 1).numpy(), cache)
         self.network = load_stroke_net()
         self.digits = None if labels is None else DigitSet(images, labels)
@@ -47,6 +48,10 @@ class Reference:
     def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """Quality and variety of (N, 3, 28, 28) uint8 images."""
         return quality(images.permute(0, 2, 3, 1).numpy(), self.features) | self.variety(images, labels)
+
+    def quality(self, real: Tensor) -> dict[str, float]:
+        """That of other real images (N, 3, 28, 28) uint8, whose features are kept, too."""
+        return quality(real.permute(0, 2, 3, 1).numpy(), self.features, self.cache)
 
     def variety(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """Empty where a digit has too few images."""

@@ -4,12 +4,12 @@ python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --cache runs/feature
     --num-steps 8 10 15 --guidance-scale 1 2 3
 python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 1000 \\
     --labels none --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --contrast 1.03 --cache runs/features \\
-    --out docs/p1_mnist_sweep.csv
+    --real mnist.npz:10000:20000 --out docs/p1_mnist_sweep.csv
 
 Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy
 by our own judge where labels are digits (the course's judge never selects), FID-768, density and coverage against
 MNIST-M's val or --reference, variety of strokes against MNIST-M's val, passes through the network per image, seconds.
-With --data a last row has what real images reach.
+A last row has what real images reach: further ones of val, or with --reference those of --real.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import get_type_hints
 import torch
 from torch import Tensor
 
-from common.cli import add_device, command, some_path
+from common.cli import UserError, add_device, command, some_path
 from common.config import check_range, checked, from_json
 from common.device import choose_device, usable_precision
 from common.digits import NULL_LABEL, load_digits
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sets = parser.add_mutually_exclusive_group(required=True)
     sets.add_argument("--data", type=some_path, help="MNIST-M's folder, for its val")
     sets.add_argument("--reference", help="real images, PATH or PATH:FIRST:END (see common.fid)")
+    parser.add_argument("--real", help="further real images to compare with --reference, PATH or PATH:FIRST:END")
     parser.add_argument("--cache", type=some_path, help="folder that keeps the real images' features between calls")
     parser.add_argument("--out", type=some_path, required=True, help="the CSV to add to")
     parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
@@ -101,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, device = requested_images(arguments), choose_device(arguments.device)
     settings = [replace(options, precision=usable_precision(device, options.precision)) for options in settings]
     check_range("images", len(images), 2)
+    if arguments.real and arguments.data:
+        raise UserError("--real: give it with --reference; with --data, further images of val are the real ones")
     labelled = all(one.label != NULL_LABEL for one in images)
     model = load_denoiser(
         arguments.weights, images, guided=any(options.guidance_scale != 1 for options in settings)
@@ -120,9 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not measurements.has(row):
             sampled = sample_images(model, options, images, batch_size=100)
             measurements.add({**row, "passes": passed, **measure(sampled, reference)})
-    row = {**real_row(len(images)), "reference": name}
+    real = torch.from_numpy(read_set(arguments.real, None)).permute(0, 3, 1, 2) if arguments.real else None
+    row = {**real_row(len(images if real is None else real)), "reference": name}
     if not measurements.has(row):
-        found = reference.real_scores(arguments.per_digit, judged)
+        found = reference.real_scores(arguments.per_digit, judged) if real is None else reference.quality(real)
         if found:
             measurements.add({**row, "passes": 0, **found})
     return 0

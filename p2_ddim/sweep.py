@@ -1,13 +1,13 @@
 """A face network by number of DDIM steps, one CSV row each; what the CSV has is not measured again.
 
-python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:4000 --size 32 --cache runs/features \\
-    --out docs/p2_steps.csv
+python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:3000 --real celeba64.npz:3000:4000 \\
+    --size 32 --cache runs/features --out docs/p2_steps.csv
 python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --count 8 --out docs/p2_paths.csv       without data: no quality
 
 Faces of the same seeded noises at every number of steps. With --data: FID-768, density and coverage against the data,
-brought to the network's size. Of the first few faces: distance to those of as many steps as there are timesteps, and
-inversion, the distance to the faces that come from the noises to which they are inverted; root mean squares in grey
-levels. Seconds are of the sampling.
+brought to the network's size; with --real a last row has those of other real faces. Of the first few faces: distance to
+those of as many steps as there are timesteps, and inversion, the distance to the faces that come from the noises to
+which they are inverted; root mean squares in grey levels. Seconds are of the sampling.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from p2_ddim.unet import FaceUNet, load_face_unet
 STEPS = (10, 20, 50, 100, 250)
 MOST_STEPS = NUM_TIMESTEPS - 1  # what the others are compared with
 COMPARED = 16  # faces, as that takes long
+REAL = "real"  # in place of weights in a CSV
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("unet_pt", type=some_path, help="the course's UNet.pt, or weights of p2_ddim.train")
     parser.add_argument("--data", help="real faces, PATH or PATH:FIRST:END (see common.fid)")
+    parser.add_argument("--real", help="other real faces, for a row of what they reach against --data")
     parser.add_argument("--size", type=int, default=32, help="side of the faces (default: 32)")
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=f"(default: {STEPS})")
@@ -95,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--seed", arguments.seed, 0)
     for steps in arguments.steps:
         check_range("--steps", steps, 1, MOST_STEPS)
+    if arguments.real and not arguments.data:
+        raise UserError("--real: give --data, too, which they are compared with")
     device = choose_device(arguments.device)
     precision = usable_precision(device, arguments.precision)
     model = for_inference(load_face_unet(arguments.unet_pt), device, precision)
@@ -124,6 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             row |= quality(pictures.permute(0, 2, 3, 1).numpy(), real)
         row["distance"] = rmse(pictures[:COMPARED], best)
         measurements.add({**row, "inversion": sampler.inversion_error(faces[:COMPARED], steps)})
+    if arguments.real and real is not None:
+        others = read_set(arguments.real, arguments.size)
+        row = {**given, "weights": REAL, "faces": len(others), "steps": 0}
+        if not measurements.has(row):
+            measurements.add({**row, **quality(others, real, arguments.cache)})
     return 0
 
 

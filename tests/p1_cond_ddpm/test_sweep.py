@@ -69,6 +69,8 @@ def test_numbered_images_are_compared_with_a_reference(real_data, tmp_path):
     command = [
         "--reference",
         f"{tmp_path / 'set.npz'}:0:8",
+        "--real",
+        f"{tmp_path / 'set.npz'}:2:9",
         "--out",
         str(tmp_path / "sweep.csv"),
         "--weights",
@@ -77,7 +79,16 @@ def test_numbered_images_are_compared_with_a_reference(real_data, tmp_path):
     command += ["--count", "4", "--num-steps", "1", "--guidance-interval", "0", "999"]
     for labels in (["--labels", "none"], [], ["--labels", "none"], []):
         assert sweep.main([*command, *labels]) == 0
-    table = pd.read_csv(tmp_path / "sweep.csv", dtype={"labels": str})
+    *_, real = (
+        table := pd.read_csv(tmp_path / "sweep.csv", dtype={"labels": str}).sort_values("num_steps", ascending=False)
+    ).to_dict("records")
+    assert (real["weights"], real["images"], real["coverage"]) == ("real", 7, 1)
+    table = table[table["weights"] != "real"]
     assert table["labels"].tolist() == ["none", "0123456789"] and table["own_judge"].isna().tolist() == [True, False]
     assert table["passes"].tolist() == [1, 2]
-    assert (table["images"] == 4).all() and (table["fid768"] > 0).all() and table["coverage"].between(0, 1).all()
+    assert (
+        (table["images"] == 4).all()
+        and real["fid768"] < table["fid768"].min()
+        and (table["fid768"] > 0).all()
+        and table["coverage"].between(0, 1).all()
+    )

@@ -22,6 +22,8 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
         str(tmp_path / "w.pt"),
         "--data",
         f"{tmp_path / 'real.npz'}:0:8",
+        "--real",
+        f"{tmp_path / 'real.npz'}:1:9",
         "--count",
         "3",
         "--out",
@@ -29,12 +31,14 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     ]
     monkeypatch.setattr("common.device.has_bf16", lambda device: False)
     assert sweep.main([*command, "--steps", "3", "6", "--precision", "bf16"]) == 0
-    before = pd.read_csv(tmp_path / "steps.csv")
+    table = pd.read_csv(tmp_path / "steps.csv")
+    [real], before = table[table["weights"] == "real"].to_dict("records"), table[table["weights"] != "real"]
+    assert (real["steps"], real["faces"], real["coverage"]) == (0, 8, 1) and real["fid768"] < before["fid768"].min()
     assert before["steps"].tolist() == [3, 6] and set(before["precision"]) == {"float32"}
     assert (before["fid768"] > 0).all() and before["coverage"].between(0, 1).all()
     assert before["distance"][0] > before["distance"][1] == 0
     assert sweep.main([*command, "--steps", "3", "2"]) == 0
-    after = pd.read_csv(tmp_path / "steps.csv")
+    after = pd.read_csv(tmp_path / "steps.csv").query("weights != 'real'")
     assert after["steps"].tolist() == [2, 3, 6] and after["seconds"].tolist()[1:] == before["seconds"].tolist()
 
 
@@ -72,6 +76,12 @@ def test_rows_of_one_network_are_found(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"other")
     with pytest.raises(UserError, match="no row of"):
         sweep.measured(tmp_path / "steps.csv", tmp_path / "w.pt")
+
+
+def test_real_faces_need_others_to_be_compared_with(tmp_path, capsys):
+    command = [str(tmp_path / "w.pt"), "--real", "none", "--out", str(tmp_path / "s.csv")]
+    assert sweep.main(command) == 2
+    assert "--real" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("steps", ["0", "1000"])
