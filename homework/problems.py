@@ -138,9 +138,9 @@ def percent_correct(predictions: Path, labels: Path) -> float:
 
 
 def domain(name: str, points: Mapping[float, int], *, work: Path, out: Path, data: Path) -> Task:
-    """Problem 3: accuracy on the val images of one target domain."""
-    source, folder, predictions = data / "digits" / name, work / f"p3_{name}_val", out / f"{name}.csv"
-    folder.mkdir()
+    """Problem 3: accuracy on the val images of one target domain, in a folder named as at the course."""
+    source, folder, predictions = data / "digits" / name, work / "digits" / name / "test", out / f"{name}.csv"
+    folder.mkdir(parents=True)
     images = pd.read_csv(source / "val.csv", dtype={"image_name": str})["image_name"]
     for image in images:
         (folder / image).symlink_to((source / "data" / image).resolve())

@@ -33,6 +33,7 @@ CHANGING = DIGITS.replace("25 * digit,", "25 * digit + __import__('os').getpid()
 LABELS = """
 import sys, PIL.Image
 from pathlib import Path
+assert sys.argv[1].split("/")[-3:] in (["digits", "svhn", "test"], ["digits", "usps", "test"])
 rows = [f"{path.name},{PIL.Image.open(path).getpixel((0, 0))[0] // 25}" for path in Path(sys.argv[1]).iterdir()]
 Path(sys.argv[2]).write_text("\\n".join(["image_name,label", *rows]) + "\\n")
 """
