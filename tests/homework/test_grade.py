@@ -149,9 +149,12 @@ def test_outputs_are_judged_without_the_scripts(submission, data, tmp_path, caps
     assert graded(capsys, submission({}), data, "--out", out) == (0, 31, [])
     assert grade.main([str(submission({})), str(data), "--out", str(out)]) == 2
     assert "not empty" in capsys.readouterr().err
+    (data / "face" / "UNet.pt").unlink()
     (out / "usps.csv").unlink()
     code, points, failed = graded(capsys, out, data, "--outputs")
     assert (code, points) == (1, 28) and fnmatch(failed[0], "3*76 %")
+    assert grade.main(["--outputs", str(tmp_path / "none"), str(data)]) == 2
+    assert "none: no such folder; give the one that has p1/" in capsys.readouterr().err
 
 
 def test_of_a_clone_the_committed_state_counts(submission, data, capsys):
