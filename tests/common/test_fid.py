@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -146,16 +148,25 @@ def test_real_sets_of_the_same_size_stand_beside(stand_in, tmp_path, capsys):
     ours, real, source = out.splitlines()
     assert "N = 6 against 34" in ours and real.startswith("real against real: FID-6 ") and "N = 6 against 6" in real
     fids, kids = (
-        [float(line.split(f"{name} ")[1].split(",")[0]) for line in (ours, real)] for name in ("FID-6", "KID")
+        [float(re.search(f"{name} ([-.\\d]+)", line)[1]) for line in (ours, real)] for name in ("FID-6", "KID")
     )
     assert fids[0] > fids[1] and kids[0] > kids[1] and source == "features: colours"
     assert "6 images for 6 features" in err and "KID" in err
+    assert "(rank-deficient), KID" in ours and "(rank-deficient), KID" in real
 
 
 def test_a_pair_of_real_sets_is_drawn_from_what_there_is():
     real = np.random.RandomState(0).randn(13, 3).astype(np.float32)
     assert fid.real_pair(real, 100).endswith("N = 6 against 6") and fid.real_pair(real, 100) == fid.real_pair(real, 6)
     assert fid.real_pair(real[:11], 6) == fid.real_pair(real, 5) == "too few real images"
+
+
+def test_an_estimate_is_called_rank_deficient_where_one_set_is_too_small():
+    real = np.random.RandomState(0).randn(14, 7).astype(np.float32)
+    assert "rank" not in fid.measured(real[:8], real)
+    for ours, theirs in ((real[:7], real), (real, real[:7])):
+        assert "(rank-deficient), KID" in fid.measured(ours, theirs)
+    assert "(rank-deficient)" in fid.real_pair(real, 14)  # of seven and seven
 
 
 def test_moments_of_many_large_features_are_exact():
