@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import zipfile
 import zlib
@@ -87,6 +88,33 @@ def test_the_distance_decides(submission, images, tmp_path, capsys):
     for shift, fails in ((0, []), (6, ["FID, 2048 features"])):  # 6 ** 2 in each of three colours
         np.savez(tmp_path / "mnist.npz", mu=mu + shift, sigma=sigma)
         assert failed(capsys, "cvpdl2025", submission(), tmp_path / "mnist.npz") == fails
+
+
+def test_the_distance_of_two_real_sets_stands_beside(submission, images, tmp_path, capsys):
+    assert grade.main(["--homework", "cvpdl2025", str(submission()), str(images)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| FID"))
+    assert re.search(r"FID-3 -?0\.0000, N = 10 \|", row)
+    for name in archive.image_names()[:2]:
+        shutil.copy(images / name, images / f"x{name}")
+    assert grade.main(["--homework", "cvpdl2025", str(submission()), str(images)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| FID"))
+    assert re.search(r"two real sets: FID-3 \d+\.\d{4}, N = 6", row)
+    np.savez(tmp_path / "mnist.npz", mu=np.zeros(2), sigma=np.eye(2))
+    assert grade.main(["--homework", "cvpdl2025", str(submission()), str(tmp_path / "mnist.npz")]) == 2
+    assert "mnist.npz: of 2 features" in capsys.readouterr().err
+
+
+def test_odd_zips_are_refused_or_told_in_short(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "hw3_r1.zip", "w") as loose:
+        for number in range(100):
+            loose.writestr(f"hw3_r1/{number}.png", b"")
+    assert grade.main(["--homework", "cvpdl2025", str(tmp_path / "hw3_r1.zip")]) == 1
+    assert "too much, 100: hw3_r1/0.png" in (out := capsys.readouterr().out) and "hw3_r1/99.png" not in out
+    with zipfile.ZipFile(tmp_path / "hw3_r2.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("zeros", bytes(10**7))
+    for name, words in (("hw3_r2.zip", "too many for its size"), ("none.zip", "no such file")):
+        assert grade.main(["--homework", "cvpdl2025", str(tmp_path / name)]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_nycu_wants_images_and_a_process(images, tmp_path, capsys):
