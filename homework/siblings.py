@@ -40,7 +40,8 @@ def rule(check: str, broken: list[str] | str, mend: str) -> Row:
 def pages(report: Path, least: int, most: int) -> Row:
     count = page_count(report.read_bytes()) if report.is_file() else 0
     required = f"{least} to {most} pages" if least > 1 else f"at most {most} pages"
-    return Row(f"report: {report.name}", least <= count <= most, 0, f"{count} pages", required)
+    right, mend = least <= count <= most, "add a PDF" if not count else "shorten it" if count > most else "write more"
+    return Row(f"report: {report.name}", right, 0, f"{count} pages", required, "" if right else mend)
 
 
 def fid(images: Path, reference: Path | None, limit: float) -> Row:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from common import fid as common_fid
+from common.files import REPOSITORY
 from common.inception import Network
 from homework import archive, grade, siblings
 from homework.rules import page_count
@@ -61,6 +62,7 @@ CHANGES = {
     "as asked for": ({}, []),
     "another name": ({"name": "hw3-r1.zip"}, ["archive's name", "its content", "report: report_ID.pdf"]),
     "another file": ({"extra": ["notes.txt"]}, ["its content"]),
+    "no report": ({"pages": 0}, ["report: report_r1.pdf"]),
     "a short report": ({"pages": 2}, ["report: report_r1.pdf"]),
     "a long report": ({"pages": 6}, ["report: report_r1.pdf"]),
 }
@@ -69,6 +71,12 @@ CHANGES = {
 @pytest.mark.parametrize("changes, fails", CHANGES.values(), ids=CHANGES.keys())
 def test_an_archive_fails_the_rules_that_it_breaks(submission, images, capsys, changes, fails):
     assert failed(capsys, "cvpdl2025", submission(**changes), images) == fails
+
+
+def test_the_guide_hands_in_what_is_asked_for():
+    guide = (REPOSITORY / "docs" / "mnist.md").read_text(encoding="utf-8")
+    (files,) = re.findall(r"archive submission hw3_ID.zip (.*)", guide)
+    assert set(files.split()) == {"report_ID.pdf", "code_ID.zip", "img_ID.zip"}
 
 
 def test_a_flat_archive_and_wrong_parts_are_found(submission, tmp_path, capsys):
