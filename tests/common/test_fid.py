@@ -63,6 +63,23 @@ def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
     assert np.array_equal(inception.features(images), found) and len([*tmp_path.iterdir()]) == 3
 
 
+def test_features_of_many_images_go_on_where_they_stopped(tmp_path, monkeypatch):
+    images, calls = np.random.RandomState(0).randint(0, 256, (50, 4, 4, 3), dtype=np.uint8), []
+
+    def stops_once(some):
+        calls.append(len(some))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return Colours()(some)
+
+    network = inception.Network("colours", 6, stops_once)
+    monkeypatch.setattr(inception, "KEPT", 20)
+    with pytest.raises(KeyboardInterrupt):
+        inception.features(images, tmp_path, network)
+    assert np.array_equal(inception.features(images, tmp_path, network), Colours()(images))
+    assert calls == [20, 20, 10, 10]
+
+
 def test_damaged_features_are_computed_again(stand_in, tmp_path, capsys):
     images = np.random.RandomState(0).randint(0, 256, (900, 2, 2, 3), dtype=np.uint8)
     found = inception.features(images, tmp_path)
