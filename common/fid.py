@@ -103,8 +103,12 @@ def density_and_coverage(
 
 
 def quality(images: np.ndarray, reference: np.ndarray, cache: Path | None = None) -> dict[str, float]:
-    """FID-768, density and coverage of (N, H, W, 3) uint8 images against the features of real ones."""
+    """FID-768, density and coverage of (N, H, W, 3) uint8 images against the features of real ones.
+
+    Warns where these or those are too few for FID.
+    """
     ours = features(images, cache)
+    warn_of_few(min(len(ours), len(reference)), ours.shape[1])
     density, coverage = density_and_coverage(ours, reference)
     return {"fid768": frechet_distance(ours, reference), "density": density, "coverage": coverage}
 
@@ -162,7 +166,7 @@ def real_pair(real: np.ndarray, count: int) -> str:
 def warn_of_few(count: int, dims: int) -> None:
     if count <= dims:
         print(
-            f"warning: {count} images for {dims} features: too few for their covariance; FID is far too high; "
+            f"warning: {count} images for {dims} features: their covariance is rank-deficient, FID far too high; "
             f"give more than {dims}, or compare KID",
             file=sys.stderr,
         )

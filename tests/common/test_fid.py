@@ -91,7 +91,7 @@ def test_damaged_features_are_computed_again(stand_in, tmp_path, capsys):
         assert f"{stored}: damaged" in capsys.readouterr().err and stored.read_bytes() == whole
 
 
-def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path):
+def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path, capsys):
     random = np.random.RandomState(0)
     images, real = (random.randint(low, 256, (60, 28, 28, 3), dtype=np.uint8) for low in (0, 40))
     reference = Colours()(real)
@@ -99,6 +99,10 @@ def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path):
     assert len([*tmp_path.iterdir()]) == 1
     assert found["fid768"] == fid.frechet_distance(ours, reference) > 0
     assert (found["density"], found["coverage"]) == fid.density_and_coverage(ours, reference)
+    assert "warning" not in capsys.readouterr().err
+    for some, theirs in ((images[:6], reference), (images, reference[:6])):
+        fid.quality(some, theirs)
+        assert "6 images for 6 features: their covariance is rank-deficient" in capsys.readouterr().err
 
 
 def test_distance_of_a_set_to_itself_is_zero_and_grows_with_what_is_moved():
