@@ -103,8 +103,12 @@ def density_and_coverage(
 
 
 def quality(images: np.ndarray, reference: np.ndarray, cache: Path | None = None) -> dict[str, float]:
-    """FID-768, density and coverage of (N, H, W, 3) uint8 images against the features of real ones."""
+    """FID-768, density and coverage of (N, H, W, 3) uint8 images against the features of real ones.
+
+    Warns where these or those are too few for FID.
+    """
     ours = features(images, cache)
+    warn_of_few(min(len(ours), len(reference)), ours.shape[1])
     density, coverage = density_and_coverage(ours, reference)
     return {"fid768": frechet_distance(ours, reference), "density": density, "coverage": coverage}
 
@@ -129,28 +133,40 @@ def read_moments(argument: str) -> Moments | None:
         return None
 
 
+def named_fid(distance: float, dims: int, *sizes: int) -> str:
+    """FID with its number of features, and called rank-deficient where a set has no more images than that."""
+    return f"FID-{dims} {distance:.4f}" + (" (rank-deficient)" if min(sizes) <= dims else "")
+
+
 def measured(ours: np.ndarray, real: np.ndarray) -> str:
     """All measures of one set of features against another, and the sets' sizes."""
     density, coverage = density_and_coverage(ours, real)
+    distance = named_fid(frechet_distance(ours, real), ours.shape[1], len(ours), len(real))
     return (
-        f"FID-{ours.shape[1]} {frechet_distance(ours, real):.4f}, KID {kernel_distance(ours, real):.6f}, "
+        f"{distance}, KID {kernel_distance(ours, real):.6f}, "
         f"density {density:.3f}, coverage {coverage:.3f}, N = {len(ours)} against {len(real)}"
     )
 
 
-def real_pair(real: np.ndarray, count: int) -> str:
-    """The same measures of two disjoint random sets of real images, of `count` or as many as there are."""
+def two_real_sets(real: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two disjoint random sets of real images' features, of `count` each or as many as there are; None of few."""
     count = min(count, len(real) // 2)
     if count <= NEIGHBOURS:
-        return "too few real images"
+        return None
     order = np.random.RandomState(0).permutation(len(real))
-    return measured(real[order[:count]], real[order[count : 2 * count]])
+    return real[order[:count]], real[order[count : 2 * count]]
+
+
+def real_pair(real: np.ndarray, count: int) -> str:
+    """The same measures of two real sets."""
+    pair = two_real_sets(real, count)
+    return measured(*pair) if pair else "too few real images"
 
 
 def warn_of_few(count: int, dims: int) -> None:
     if count <= dims:
         print(
-            f"warning: {count} images for {dims} features: too few for their covariance; FID is far too high; "
+            f"warning: {count} images for {dims} features: their covariance is rank-deficient, FID far too high; "
             f"give more than {dims}, or compare KID",
             file=sys.stderr,
         )
@@ -174,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours = features(read_set(arguments.images, arguments.size), arguments.cache, network)
     if given:
         distance = distance_of_moments(moments(ours), given)
-        print(f"FID-{network.dims} {distance:.4f}, N = {len(ours)} against {arguments.reference}")
+        print(f"{named_fid(distance, network.dims, len(ours))}, N = {len(ours)} against {arguments.reference}")
         print("real against real: not to be had from moments; give the pictures")
     else:
         real = features(read_set(arguments.reference, arguments.size), arguments.cache, network)

@@ -21,6 +21,7 @@ from common.files import atomic_write, real_data
 from common.zips import check_sums
 
 BATCH = 20  # images at a time
+KEPT = 5000  # images whose features are kept together; an interruption loses no more
 DIMS = (2048, 768)
 
 
@@ -89,7 +90,7 @@ def find_network(dims: int | None = None) -> Network:
 def features(images: np.ndarray, cache: Path | None = None, network: Network | None = None) -> np.ndarray:
     """(N, H, W, 3) uint8 images -> (N, dims) float32, by default the 768 features.
 
-    They are kept in the folder `cache` under the images' and the network's own hash.
+    They are kept in the folder `cache` under the images' and the network's own hash, those of many images in parts.
     """
     key = (
         repr(images.shape).encode() + images.tobytes() + (f"{network.name} {network.dims}" if network else "").encode()
@@ -97,6 +98,8 @@ def features(images: np.ndarray, cache: Path | None = None, network: Network | N
     stored = cache / f"{hashlib.sha256(key).hexdigest()[:32]}.npz" if cache else None
     if stored and (kept := kept_features(stored)) is not None:
         return kept
+    if stored and len(images) > KEPT:
+        return np.concatenate([features(images[i : i + KEPT], cache, network) for i in range(0, len(images), KEPT)])
     network = network or find_network(768)
     batches = tqdm(range(0, len(images), BATCH), unit="batch", desc="features", mininterval=1.0)
     found = np.concatenate([network.run(images[i : i + BATCH]) for i in batches])

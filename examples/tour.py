@@ -10,13 +10,17 @@
 # # A tour of the three problems
 #
 # Digits with guidance, faces with η and slerp, and features of two domains, all by the released networks on a CPU.
-# In Colab, clone the repository and `%cd` into it first; elsewhere start Jupyter inside the repository.
+# In Colab, run `!git clone` with the repository's address in a cell of its own first; elsewhere start Jupyter inside
+# the repository.
 
 # %%
 import sys
 from pathlib import Path
 
-here = next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "p1_cond_ddpm").is_dir())
+near = [Path.cwd(), *Path.cwd().parents, *sorted(Path.cwd().iterdir())]
+here = next((folder for folder in near if (folder / "p1_cond_ddpm").is_dir()), None)
+if here is None:
+    raise FileNotFoundError(f"the repository isn't in {Path.cwd()}; git clone it there")
 sys.path.insert(0, str(here))
 
 import matplotlib.pyplot as plt

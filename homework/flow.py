@@ -26,7 +26,8 @@ from homework import archive, mnist, report
 
 SAMPLING = "--labels none --sampler ddpm --contrast 1.03".split()
 FAST, PROCESS = "--num-steps 15 --spacing 0.7".split(), "--num-steps 1000 --spacing 1".split()
-TEMPLATE = """#set page("a4")
+TEMPLATE = """#set document(date: none)
+#set page("a4")
 
 = Image generation: MNIST by DDPM
 

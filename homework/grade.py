@@ -28,8 +28,6 @@ from homework.table import UNKNOWN, Row, print_rows
 
 def copy_submission(submission: Path, place: Path) -> Path:
     """What graders get of a submission: the committed state of a clone, or all of a folder."""
-    if not submission.is_dir():
-        raise UserError(f"{submission}: no such folder; give the one that has hw2_1.sh")
     if not (submission / ".git").exists():
         return Path(shutil.copytree(submission, place, symlinks=True))
     status = ["git", "-C", str(submission), "status", "--porcelain"]
@@ -99,6 +97,8 @@ def task_rows(task: Task, submission: Path, out: Path) -> Iterator[Row]:
 
 def grade(submission: Path, data: Path | None, *, work: Path, out: Path, outputs: bool) -> Iterator[Row]:
     """All rows of a submission, or of a folder of outputs, in turn."""
+    if not submission.is_dir():
+        raise UserError(f"{submission}: no such folder; give the one that has {'p1/' if outputs else 'hw2_1.sh'}")
     if not outputs:
         copy = copy_submission(submission, work / "submission")
         for rule, broken, mend in static_rules(copy):
@@ -107,7 +107,7 @@ def grade(submission: Path, data: Path | None, *, work: Path, out: Path, outputs
         if (copy / DOWNLOAD).is_file():
             yield run_script([DOWNLOAD], copy, out / "download.log")
     checked = set()
-    for task in tasks(work, submission if outputs else out, data or find_data(work)):
+    for task in tasks(work, submission if outputs else out, data or find_data(work), written=outputs):
         checked.add(task.problem)
         yield from score_rows(task, "") if outputs else task_rows(task, copy, out)
     if (svhn := "3 MNIST-M to SVHN") not in checked:

@@ -68,10 +68,13 @@ def find_data(work: Path) -> Path | None:
     return work / "hw2_data"
 
 
-def tasks(work: Path, out: Path, data: Path | None) -> Iterator[Task]:
-    """All tasks in turn. What they are given is made in `work` as they are reached; they write to `out`."""
+def tasks(work: Path, out: Path, data: Path | None, *, written: bool = False) -> Iterator[Task]:
+    """All tasks in turn. What they are given is made in `work` as they are reached; they write to `out`.
+
+    With `written` nothing will be run: `out` has all.
+    """
     yield digits(out / "p1")
-    yield faces(work, out / "p2", data)
+    yield faces(work, out / "p2", data, given="GT" if written else "UNet.pt")
     if data and (data / "digits").is_dir():
         yield domain("svhn", {40.0: 3}, work=work, out=out, data=data)
         yield domain("usps", {76.0: 3}, work=work, out=out, data=data)
@@ -93,10 +96,12 @@ def digits(folder: Path) -> Task:
     return Task("1 digits", f"accuracy, {who}", "hw2_1.sh", (folder,), accuracy, {90.0: 10, 95.0: 5})
 
 
-def faces(work: Path, folder: Path, data: Path | None) -> Task:
-    """Problem 2: mean squared error to the course's pictures, or of our own network to diffusers' scheduler."""
+def faces(work: Path, folder: Path, data: Path | None, *, given: str) -> Task:
+    """Problem 2: mean squared error to the course's pictures where face/ has what is `given`, or else of our own
+    network to diffusers' scheduler.
+    """
     face = data / "face" if data else None
-    stand_in = not (face and (face / "UNet.pt").is_file())
+    stand_in = not (face and (face / given).exists())
     if face and not stand_in:
         noises, reference, network, metric = face / "noise", face / "GT", face / "UNet.pt", "MSE, course's pictures"
     else:
@@ -138,9 +143,9 @@ def percent_correct(predictions: Path, labels: Path) -> float:
 
 
 def domain(name: str, points: Mapping[float, int], *, work: Path, out: Path, data: Path) -> Task:
-    """Problem 3: accuracy on the val images of one target domain."""
-    source, folder, predictions = data / "digits" / name, work / f"p3_{name}_val", out / f"{name}.csv"
-    folder.mkdir()
+    """Problem 3: accuracy on the val images of one target domain, in a folder named as at the course."""
+    source, folder, predictions = data / "digits" / name, work / "digits" / name / "test", out / f"{name}.csv"
+    folder.mkdir(parents=True)
     images = pd.read_csv(source / "val.csv", dtype={"image_name": str})["image_name"]
     for image in images:
         (folder / image).symlink_to((source / "data" / image).resolve())
@@ -153,8 +158,9 @@ def bundled_digits(work: Path, out: Path) -> Task:
     """Problem 3 on scikit-learn's handwritten digits, a domain like USPS that no network here has seen."""
     from sklearn.datasets import load_digits
 
-    folder, labels, predictions, bunch = work / "p3_bundled", work / "bundled.csv", out / "usps.csv", load_digits()
-    folder.mkdir()
+    folder, labels, predictions = work / "digits" / "usps" / "test", work / "bundled.csv", out / "usps.csv"
+    folder.mkdir(parents=True)
+    bunch = load_digits()
     names = [f"{i:05d}.png" for i in range(len(bunch.target))]
     for name, image in zip(names, bunch.images):
         small = Image.fromarray((image * (255 / 16)).astype(np.uint8))

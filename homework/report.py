@@ -1,4 +1,4 @@
-"""The homework's report and the MNIST homeworks': docs/report.typ and docs/mnist_report.typ as PDFs beside them.
+"""The homework's report and the MNIST homeworks', docs/{report,mnist_report,hku_report}.typ, as PDFs beside them.
 
 python3 -m homework.report
 python3 -m homework.report docs/report.typ --pages runs/pages      one report, and each of its pages as a picture
@@ -19,8 +19,8 @@ from common.files import atomic_write
 from common.manifest import read_manifest, sha256
 
 DOCS = CHECKPOINTS.parent / "docs"
-SOURCES = (DOCS / "report.typ", DOCS / "mnist_report.typ")
-MOST_PAGES = 6
+SOURCES = {DOCS / "report.typ": 6, DOCS / "mnist_report.typ": 5, DOCS / "hku_report.typ": 2}  # pages at most
+MOST_PAGES = 6  # of others
 
 
 def check_figures(folder: Path) -> None:
@@ -47,9 +47,9 @@ def build(source: Path, pages: Path | None) -> None:
     if not source.is_file():
         raise UserError(f"{source}: no such file")
     check_figures(source.parent)
-    pictures = compiled(source, format="png", ppi=110)
-    if len(pictures) > MOST_PAGES:
-        raise UserError(f"{source}: {len(pictures)} pages, but a report may have {MOST_PAGES}; shorten it")
+    pictures, most = compiled(source, format="png", ppi=110), SOURCES.get(source.resolve(), MOST_PAGES)
+    if len(pictures) > most:
+        raise UserError(f"{source}: {len(pictures)} pages, but a report may have {most}; shorten it")
     files = {source.with_suffix(".pdf"): compiled(source, format="pdf")[0]}
     if pages:
         files |= {pages / f"{source.stem}_{number}.png": page for number, page in enumerate(pictures, start=1)}
@@ -62,7 +62,7 @@ def build(source: Path, pages: Path | None) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", type=some_path, nargs="*", default=SOURCES, help="(default: both reports)")
+    parser.add_argument("sources", type=some_path, nargs="*", default=[*SOURCES], help="(default: all reports)")
     parser.add_argument("--pages", type=some_path, help="folder for the pages as pictures, too")
     arguments = parser.parse_args(argv)
     for source in arguments.sources:

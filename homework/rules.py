@@ -24,10 +24,12 @@ PACKAGES = set(
 LARGEST = 50_000_000  # bytes
 SHOWN = 3  # of what breaks a rule
 MOST_PICTURES = 100  # in one folder
-COMMAND = re.compile(r"(?:sudo|CUDA_VISIBLE_DEVICES)\b")
-ABSOLUTE = re.compile(
-    r"[A-Za-z]:[\\/]|~/|/(?:home|root|Users|mnt|media|tmp|data\d*|ssd\w*|nfs|work|workspace|content|kaggle)/"
+COMMAND = re.compile(r"(?:^|[;&(`\n]|\| )\s*(?P<word>sudo|CUDA_VISIBLE_DEVICES)\b")  # first, or behind another command
+FOLDERS = (
+    "home root Users mnt media opt var local project projects scratch storage share export Volumes".split()
+    + r"tmp data\d* ssd\w* hdd\w* disk\w* nfs\w* work\d* workspace content kaggle".split()
 )
+ABSOLUTE = re.compile(rf"[A-Za-z]:[\\/]|(?:~|\$HOME|\${{HOME}})/|/(?:{'|'.join(FOLDERS)})/")
 
 
 class Finding(NamedTuple):
@@ -69,21 +71,28 @@ def commands_and_paths(root: Path) -> tuple[list[str], list[str]]:
             words = [(line, part) for line, word in shell_words(root / name) for part in (word, *word.split("=")[1:])]
         else:
             continue
-        forbidden += [f"{Place(name, line)} {found[0]}" for line, word in words if (found := COMMAND.match(word))]
+        forbidden += [f"{Place(name, line)} {found['word']}" for line, word in words if (found := COMMAND.search(word))]
         absolute += [f"{Place(name, line)} {word}" for line, word in words if ABSOLUTE.match(word)]
     return forbidden, absolute
 
 
 def entry_points(root: Path) -> Iterator[Path]:
-    """The Python files whose names, or names as modules, stand in the graded scripts."""
-    files = [name for name in files_of(root) if name.suffix == ".py"]
-    for script in (DOWNLOAD, *SCRIPTS):
-        words = [word for _, word in shell_words(root / script)] if (root / script).is_file() else []
+    """The Python files whose names, or names as modules, stand in the graded scripts, or in scripts that these name."""
+    files = [name for name in files_of(root) if name.suffix in (".py", ".sh")]
+    queue, seen = [name for name in files if name.as_posix() in (DOWNLOAD, *SCRIPTS)], set[Path]()
+    while queue:
+        script = queue.pop()
+        if script in seen:
+            continue
+        seen.add(script)
+        words = [word for _, word in shell_words(root / script)]
         for before, word in zip(["", *words], words):
             path = re.sub(r"^.*[$})]\w*/|^\./", "", word)  # behind the last variable
-            if not path.endswith(".py") and (before == "-m" or "." in path):
+            if not path.endswith((".py", ".sh")) and (before == "-m" or "." in path):
                 path = path.replace(".", "/") + ".py"
-            yield from (name for name in files if f"/{name.as_posix()}".endswith(f"/{path}"))
+            named = [name for name in files if f"/{name.as_posix()}".endswith(f"/{path}")]
+            queue += [name for name in named if name.suffix == ".sh"]
+            yield from (name for name in named if name.suffix == ".py")
 
 
 def foreign_packages(root: Path, starts: Iterable[Path]) -> list[str]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.cli import UserError
-from common.fid import distance_of_moments, moments, read_moments, read_set
+from common.fid import distance_of_moments, frechet_distance, moments, named_fid, read_moments, read_set, two_real_sets
 from common.files import hidden
 from common.inception import features, packaged_network
-from homework.archive import image_names, problems, some, wrong_image
+from common.zips import check_unpacked_size
+from homework.archive import check_regular, image_names, problems, some, wrong_image
 from homework.bundle import HKU
 from homework.rules import PACKAGES, SHOWN, foreign_packages, page_count
 from homework.table import UNKNOWN, Row
@@ -20,6 +21,8 @@ def unpacked(submission: Path, place: Path) -> Path:
     """A folder as it is, or what a zip has. Raises UserError for anything else."""
     if submission.is_dir():
         return submission
+    check_regular(submission)
+    check_unpacked_size(submission)
     try:
         with zipfile.ZipFile(submission) as archive:
             archive.extractall(place)
@@ -37,11 +40,15 @@ def rule(check: str, broken: list[str] | str, mend: str) -> Row:
 def pages(report: Path, least: int, most: int) -> Row:
     count = page_count(report.read_bytes()) if report.is_file() else 0
     required = f"{least} to {most} pages" if least > 1 else f"at most {most} pages"
-    return Row(f"report: {report.name}", least <= count <= most, 0, f"{count} pages", required)
+    right, mend = least <= count <= most, "add a PDF" if not count else "shorten it" if count > most else "write more"
+    return Row(f"report: {report.name}", right, 0, f"{count} pages", required, "" if right else mend)
 
 
 def fid(images: Path, reference: Path | None, limit: float) -> Row:
-    """FID with 2048 features of a folder of pictures to MNIST's own moments or pictures; unknown where it can't be."""
+    """FID with 2048 features of a folder of pictures to MNIST's own moments or pictures; unknown where it can't be.
+
+    Of MNIST's pictures also that of two sets of as many.
+    """
     check, required = "FID, 2048 features", f"< {limit:g}"
     if not reference:
         return Row(check, None, 0, UNKNOWN, required, "give DATA: mnist.npz of mu and sigma, or MNIST's pictures")
@@ -49,10 +56,18 @@ def fid(images: Path, reference: Path | None, limit: float) -> Row:
         network = packaged_network(2048)
     except UserError as error:
         return Row(check, None, 0, UNKNOWN, required, str(error))
-    real = read_moments(str(reference)) or moments(features(read_set(str(reference), None), None, network))
-    ours = read_set(str(images), None)
-    distance = distance_of_moments(moments(features(ours, None, network)), real)
-    return Row(check, distance < limit, 0, f"{distance:.2f}, N = {len(ours)}", required)
+    ours, given = features(read_set(str(images), None), None, network), read_moments(str(reference))
+    dims, sizes, beside = ours.shape[1], [len(ours)], ""
+    if given and len(given[0]) != dims:
+        raise UserError(f"{reference}: of {len(given[0])} features, but the homework's FID has {dims}")
+    if not given:
+        real = features(read_set(str(reference), None), None, network)
+        given, sizes = moments(real), [len(ours), len(real)]
+        if pair := two_real_sets(real, len(ours)):
+            count = len(pair[0])
+            beside = f"; two real sets: {named_fid(frechet_distance(*pair), dims, count)}, N = {count}"
+    distance = distance_of_moments(moments(ours), given)
+    return Row(check, distance < limit, 0, f"{named_fid(distance, dims, *sizes)}, N = {len(ours)}{beside}", required)
 
 
 def cvpdl2025(submission: Path, reference: Path | None, work: Path) -> Iterator[Row]:
@@ -65,7 +80,8 @@ def cvpdl2025(submission: Path, reference: Path | None, work: Path) -> Iterator[
     report, code, images = (folder / part for part in names)
     wanted = {f"{submission.stem}/{part}" for part in names}
     found = {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()}
-    broken = [f"no {missing}" for missing in sorted(wanted - found)] + sorted(found - wanted)
+    broken = [f"no {missing}" for missing in sorted(wanted - found)]
+    broken += [f"too much, {some(found - wanted)}"] if found - wanted else []
     yield rule("its content", broken, f"the folder {submission.stem}/ and in it report, code and images alone")
     yield pages(report, 3, 5)
     if code.is_file():

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CALLS = {"imshow", "show", "from_pretrained", "load_state_dict_from_url"}
+PRETRAINED = re.compile(r"_Weights\.\w+$")  # torchvision's, as in ResNet18_Weights.DEFAULT
+NAMED = re.compile(r"'(?:DEFAULT|IMAGENET\w+)'$")  # the same by name
+CAUGHT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
 def parsed(path: Path) -> ast.Module | str:
@@ -18,11 +21,13 @@ def parsed(path: Path) -> ast.Module | str:
 
 
 def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and value of all strings but docstrings; of an f-string only what it begins with."""
+    """Line and value of all strings but docstrings; of an f-string or a sum only what it begins with."""
     passed_over: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr):
             passed_over.add(node.value)
+        elif isinstance(node, ast.BinOp):
+            passed_over.add(node.right)
         elif isinstance(node, ast.JoinedStr):
             passed_over.update(node.values[1:])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed_over:
@@ -32,6 +37,8 @@ def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def forbidden_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and name of calls that show pictures or load pretrained weights."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and PRETRAINED.search(name := ast.unparse(node)):
+            yield node.lineno, name
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
@@ -39,21 +46,26 @@ def forbidden_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"{name}()"
         for keyword in node.keywords:
             value = ast.unparse(keyword.value)
-            if (keyword.arg, value) == ("pretrained", "True") or keyword.arg == "weights" and "_Weights." in value:
+            if (keyword.arg, value) == ("pretrained", "True") or keyword.arg == "weights" and NAMED.match(value):
                 yield node.lineno, f"{keyword.arg}={value}"
 
 
 def shell_words(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of a shell script's words, without comments; quoted text is one word."""
     text = re.sub(r"(?m)(?:^|(?<=\s))#.*", "", path.read_text(encoding="utf-8", errors="replace"))
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
-    lexer.commenters = ""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|<>")
+    lexer.commenters, lexer.whitespace_split = "", True
     try:
         for word in lexer:
             yield lexer.lineno, word
     except ValueError:  # a quote that shlex sees no end of, as in a here-document
         for number, line in enumerate(text.splitlines(), start=1):
             yield from ((number, word.strip("\"'")) for word in line.split())
+
+
+def catches_imports(handler: ast.ExceptHandler) -> bool:
+    """Whether an import that fails is caught here."""
+    return handler.type is None or not CAUGHT.isdisjoint(re.findall(r"\w+", ast.unparse(handler.type)))
 
 
 def imports(root: Path, name: Path) -> Iterator[tuple[int, str, list[Path]]]:
@@ -63,8 +75,9 @@ def imports(root: Path, name: Path) -> Iterator[tuple[int, str, list[Path]]]:
     """
     tree, optional = parsed(root / name), set[ast.AST]()
     for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
-        if isinstance(node, ast.Try) and any("Import" in ast.dump(handler.type or node) for handler in node.handlers):
+        if isinstance(node, ast.Try) and any(map(catches_imports, node.handlers)):
             optional.update(node.body)
+            continue
         elif node in optional:
             continue
         elif isinstance(node, ast.Import):

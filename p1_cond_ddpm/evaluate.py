@@ -108,7 +108,7 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
     for seed in arguments.seeds:
         setting = {**as_row(arguments.weights, options), "seed": seed, "images": len(specs)}
         rows.append(once(kept, setting, partial(measure_seed, seed)))
-        print(f"seed {seed}: {listed(rows[-1])}", flush=True)
+        print(f"seed {seed}, {len(specs)} images: {listed(rows[-1])}", flush=True)
     print_means(rows)
     if reference is not None:
         real = partial(reference.real_scores, arguments.per_digit, judge_and_copies)
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.data:
         return 0
     found = reference.scores(images, labels)
-    print(f"against {len(val)} val images: {listed(found)}")
+    print(f"{len(images)} images against {len(val)} of val: {listed(found)}")
     training = load_digits(arguments.data, "train.csv").images
     drawn = val[torch.randperm(len(val), generator=generator(0))[: len(images)]]
     for name, some in (("these", images), ("as many val", drawn)):

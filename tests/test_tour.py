@@ -3,6 +3,9 @@
 import json
 import re
 import runpy
+import sys
+
+import pytest
 
 from common.files import REPOSITORY
 
@@ -18,6 +21,18 @@ def test_the_tour_runs(tmp_path, monkeypatch, capsys):
     drawn, scanned = (int(share) for share in re.findall(r"(\d+)%", capsys.readouterr().out))
     assert drawn > 80 and scanned > 60 and names["points"].shape == (200, 2)
     assert names["blended"].shape == (10, 3, 32, 32)
+
+
+def test_a_clone_is_found_beside_the_notebook_or_asked_for(tmp_path, monkeypatch):
+    start = TOUR.read_text().split("# %%\n")[1].split("import matplotlib")[0]
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="git clone"):
+        exec(start)
+    (tmp_path / "clone").symlink_to(REPOSITORY)
+    (tmp_path / "a").mkdir()
+    exec(start)
+    assert sys.path[0] == str(tmp_path / "clone")
 
 
 def test_the_notebook_has_the_cells_of_the_script_and_no_outputs():

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,23 @@ def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
     assert np.array_equal(inception.features(images), found) and len([*tmp_path.iterdir()]) == 3
 
 
+def test_features_of_many_images_go_on_where_they_stopped(tmp_path, monkeypatch):
+    images, calls = np.random.RandomState(0).randint(0, 256, (50, 4, 4, 3), dtype=np.uint8), []
+
+    def stops_once(some):
+        calls.append(len(some))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return Colours()(some)
+
+    network = inception.Network("colours", 6, stops_once)
+    monkeypatch.setattr(inception, "KEPT", 20)
+    with pytest.raises(KeyboardInterrupt):
+        inception.features(images, tmp_path, network)
+    assert np.array_equal(inception.features(images, tmp_path, network), Colours()(images))
+    assert calls == [20, 20, 10, 10]
+
+
 def test_damaged_features_are_computed_again(stand_in, tmp_path, capsys):
     images = np.random.RandomState(0).randint(0, 256, (900, 2, 2, 3), dtype=np.uint8)
     found = inception.features(images, tmp_path)
@@ -72,7 +91,7 @@ def test_damaged_features_are_computed_again(stand_in, tmp_path, capsys):
         assert f"{stored}: damaged" in capsys.readouterr().err and stored.read_bytes() == whole
 
 
-def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path):
+def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path, capsys):
     random = np.random.RandomState(0)
     images, real = (random.randint(low, 256, (60, 28, 28, 3), dtype=np.uint8) for low in (0, 40))
     reference = Colours()(real)
@@ -80,6 +99,10 @@ def test_quality_is_of_the_images_against_the_reference(stand_in, tmp_path):
     assert len([*tmp_path.iterdir()]) == 1
     assert found["fid768"] == fid.frechet_distance(ours, reference) > 0
     assert (found["density"], found["coverage"]) == fid.density_and_coverage(ours, reference)
+    assert "warning" not in capsys.readouterr().err
+    for some, theirs in ((images[:6], reference), (images, reference[:6])):
+        fid.quality(some, theirs)
+        assert "6 images for 6 features: their covariance is rank-deficient" in capsys.readouterr().err
 
 
 def test_distance_of_a_set_to_itself_is_zero_and_grows_with_what_is_moved():
@@ -146,16 +169,25 @@ def test_real_sets_of_the_same_size_stand_beside(stand_in, tmp_path, capsys):
     ours, real, source = out.splitlines()
     assert "N = 6 against 34" in ours and real.startswith("real against real: FID-6 ") and "N = 6 against 6" in real
     fids, kids = (
-        [float(line.split(f"{name} ")[1].split(",")[0]) for line in (ours, real)] for name in ("FID-6", "KID")
+        [float(re.search(f"{name} ([-.\\d]+)", line)[1]) for line in (ours, real)] for name in ("FID-6", "KID")
     )
     assert fids[0] > fids[1] and kids[0] > kids[1] and source == "features: colours"
     assert "6 images for 6 features" in err and "KID" in err
+    assert "(rank-deficient), KID" in ours and "(rank-deficient), KID" in real
 
 
 def test_a_pair_of_real_sets_is_drawn_from_what_there_is():
     real = np.random.RandomState(0).randn(13, 3).astype(np.float32)
     assert fid.real_pair(real, 100).endswith("N = 6 against 6") and fid.real_pair(real, 100) == fid.real_pair(real, 6)
     assert fid.real_pair(real[:11], 6) == fid.real_pair(real, 5) == "too few real images"
+
+
+def test_an_estimate_is_called_rank_deficient_where_one_set_is_too_small():
+    real = np.random.RandomState(0).randn(14, 7).astype(np.float32)
+    assert "rank" not in fid.measured(real[:8], real)
+    for ours, theirs in ((real[:7], real), (real, real[:7])):
+        assert "(rank-deficient), KID" in fid.measured(ours, theirs)
+    assert "(rank-deficient)" in fid.real_pair(real, 14)  # of seven and seven
 
 
 def test_moments_of_many_large_features_are_exact():

@@ -33,9 +33,12 @@ CHANGING = DIGITS.replace("25 * digit,", "25 * digit + __import__('os').getpid()
 LABELS = """
 import sys, PIL.Image
 from pathlib import Path
+assert sys.argv[1].split("/")[-3:] in (["digits", "svhn", "test"], ["digits", "usps", "test"])
 rows = [f"{path.name},{PIL.Image.open(path).getpixel((0, 0))[0] // 25}" for path in Path(sys.argv[1]).iterdir()]
 Path(sys.argv[2]).write_text("\\n".join(["image_name,label", *rows]) + "\\n")
 """
+CAUGHT = "try:\n import kornia\nexcept OSError:\n pass\n"
+LAZY = "def unused():\n import kornia\n"
 GOOD = {
     "hw2_download.sh": "true\n",
     "hw2_1.sh": 'python3 digits.py "$1"\n',
@@ -51,9 +54,11 @@ BAD = {  # what is changed, the checks that fail, the points that are left
     "nothing": ({}, [], 31),
     "what only looks bad": (
         {
-            "a.py": '"""sudo; /home/me/x"""\nw = f"{1}/home/me/{2}/home/me"  # /home/me/x',
-            "b.sh": "# sudo, /home/me/x\necho 'no sudo in /home/me/x'",
-            "faces/sample.py": FACES + "try:\n import kornia\nexcept ImportError:\n pass",
+            "a.py": '"""sudo; /home/me/x"""\nw = f"{1}/home/me/{2}/home/me"  # /home/me/x\nw += w + "/data/x" + w',
+            "b.sh": "# sudo, /home/me/x\necho 'no sudo in /home/me/x' ${X}/data/x $(dirname $0)/data/x",
+            "digits.py": "try:\n import kornia\nexcept ImportError:\n kornia = None" + DIGITS,
+            "faces/sample.py": "try:\n import kornia\nexcept ModuleNotFoundError:\n pass" + FACES,
+            "adapt/labels.py": "try:\n import kornia\nexcept:\n pass" + LABELS,
             "tests/a.py": "plt.show()",
         },
         [],
@@ -66,6 +71,9 @@ BAD = {  # what is changed, the checks that fail, the points that are left
     "many pictures": ({f"p/{n}.png": "" for n in range(101)}, ["no data set"], 31),
     "pictures are shown": ({"a.py": "import x\nx.plt.show()"}, [CALLS], 31),
     "pretrained weights": ({"a.py": "import x\nx.resnet(weights=x.ResNet_Weights.DEFAULT)"}, [CALLS], 31),
+    "pretrained weights by name": ({"a.py": "import x\nx.resnet(weights='IMAGENET1K_V1')"}, [CALLS], 31),
+    "pretrained weights in a variable": ({"a.py": "import x\nw = x.ResNet_Weights.DEFAULT\nx.resnet(w)"}, [CALLS], 31),
+    "more rights in Python": ({"a.py": "import os\nos.system('cd x && sudo true')"}, [CALLS], 31),
     "more rights": ({"hw2_download.sh": 'if [ $# -gt 5 ]; then\n  echo "$#"; sudo true\nfi\n'}, [CALLS], 31),
     "more rights behind a quote": (
         {"hw2_download.sh": "cat << END\nthat's all\nEND\nsudo true || true"},
@@ -76,7 +84,13 @@ BAD = {  # what is changed, the checks that fail, the points that are left
     "a damaged file": ({"a.py": "print 1"}, [CALLS], 31),
     "an absolute path": ({"a.py": "w = f'/home/me/{1}.pt'"}, [PATHS], 31),
     "an absolute path in a script": ({"train.sh": "train --data=/data2/digits"}, [PATHS], 31),
-    "a package": ({"faces/net.py": "import kornia", "faces/sample.py": FACES + "if 0:\n import net"}, [PACKAGES], 31),
+    "a package": ({"faces/net.py": CAUGHT, "faces/sample.py": FACES + "if 0:\n import net"}, [PACKAGES], 31),
+    "a package that another script needs": (
+        {"hw2_3.sh": 'bash adapt/run.sh "$@"', "adapt/run.sh": GOOD["hw2_3.sh"], "adapt/labels.py": LAZY + LABELS},
+        [PACKAGES],
+        31,
+    ),
+    "a path of the home folder": ({"train.sh": "train --data=${HOME}/digits"}, [PATHS], 31),
     "a download that fails": ({"hw2_download.sh": "exit 3"}, ["hw2_download.sh runs*"], 31),
     "no report": ({"hw2_r1.pdf": "no PDF"}, ["report"], 31),
     "changing images": ({"digits.py": CHANGING}, ["1 digits: same images on every run*"], 31),
@@ -135,9 +149,12 @@ def test_outputs_are_judged_without_the_scripts(submission, data, tmp_path, caps
     assert graded(capsys, submission({}), data, "--out", out) == (0, 31, [])
     assert grade.main([str(submission({})), str(data), "--out", str(out)]) == 2
     assert "not empty" in capsys.readouterr().err
+    (data / "face" / "UNet.pt").unlink()
     (out / "usps.csv").unlink()
     code, points, failed = graded(capsys, out, data, "--outputs")
     assert (code, points) == (1, 28) and fnmatch(failed[0], "3*76 %")
+    assert grade.main(["--outputs", str(tmp_path / "none"), str(data)]) == 2
+    assert "none: no such folder; give the one that has p1/" in capsys.readouterr().err
 
 
 def test_of_a_clone_the_committed_state_counts(submission, data, capsys):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import zipfile
 import zlib
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from common import fid as common_fid
+from common.files import REPOSITORY
 from common.inception import Network
 from homework import archive, grade, siblings
 from homework.rules import page_count
@@ -60,6 +62,7 @@ CHANGES = {
     "as asked for": ({}, []),
     "another name": ({"name": "hw3-r1.zip"}, ["archive's name", "its content", "report: report_ID.pdf"]),
     "another file": ({"extra": ["notes.txt"]}, ["its content"]),
+    "no report": ({"pages": 0}, ["report: report_r1.pdf"]),
     "a short report": ({"pages": 2}, ["report: report_r1.pdf"]),
     "a long report": ({"pages": 6}, ["report: report_r1.pdf"]),
 }
@@ -68,6 +71,12 @@ CHANGES = {
 @pytest.mark.parametrize("changes, fails", CHANGES.values(), ids=CHANGES.keys())
 def test_an_archive_fails_the_rules_that_it_breaks(submission, images, capsys, changes, fails):
     assert failed(capsys, "cvpdl2025", submission(**changes), images) == fails
+
+
+def test_the_guide_hands_in_what_is_asked_for():
+    guide = (REPOSITORY / "docs" / "mnist.md").read_text(encoding="utf-8")
+    (files,) = re.findall(r"archive submission hw3_ID.zip (.*)", guide)
+    assert set(files.split()) == {"report_ID.pdf", "code_ID.zip", "img_ID.zip"}
 
 
 def test_a_flat_archive_and_wrong_parts_are_found(submission, tmp_path, capsys):
@@ -87,6 +96,33 @@ def test_the_distance_decides(submission, images, tmp_path, capsys):
     for shift, fails in ((0, []), (6, ["FID, 2048 features"])):  # 6 ** 2 in each of three colours
         np.savez(tmp_path / "mnist.npz", mu=mu + shift, sigma=sigma)
         assert failed(capsys, "cvpdl2025", submission(), tmp_path / "mnist.npz") == fails
+
+
+def test_the_distance_of_two_real_sets_stands_beside(submission, images, tmp_path, capsys):
+    assert grade.main(["--homework", "cvpdl2025", str(submission()), str(images)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| FID"))
+    assert re.search(r"FID-3 -?0\.0000, N = 10 \|", row)
+    for name in archive.image_names()[:2]:
+        shutil.copy(images / name, images / f"x{name}")
+    assert grade.main(["--homework", "cvpdl2025", str(submission()), str(images)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| FID"))
+    assert re.search(r"two real sets: FID-3 \d+\.\d{4}, N = 6", row)
+    np.savez(tmp_path / "mnist.npz", mu=np.zeros(2), sigma=np.eye(2))
+    assert grade.main(["--homework", "cvpdl2025", str(submission()), str(tmp_path / "mnist.npz")]) == 2
+    assert "mnist.npz: of 2 features" in capsys.readouterr().err
+
+
+def test_odd_zips_are_refused_or_told_in_short(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "hw3_r1.zip", "w") as loose:
+        for number in range(100):
+            loose.writestr(f"hw3_r1/{number}.png", b"")
+    assert grade.main(["--homework", "cvpdl2025", str(tmp_path / "hw3_r1.zip")]) == 1
+    assert "too much, 100: hw3_r1/0.png" in (out := capsys.readouterr().out) and "hw3_r1/99.png" not in out
+    with zipfile.ZipFile(tmp_path / "hw3_r2.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("zeros", bytes(10**7))
+    for name, words in (("hw3_r2.zip", "too many for its size"), ("none.zip", "no such file")):
+        assert grade.main(["--homework", "cvpdl2025", str(tmp_path / name)]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_nycu_wants_images_and_a_process(images, tmp_path, capsys):

@@ -30,7 +30,7 @@ def test_seeds_are_sampled_and_averaged(tmp_path, capsys):
         assert sample.main([str(tmp_path / seed), "--seed", seed, *options]) == 0
         assert evaluate.main([str(tmp_path / seed)]) == 0
         accuracies.append(float(capsys.readouterr().out.splitlines()[0].removeprefix("own judge's accuracy ")))
-        assert f"seed {seed}: own_judge {accuracies[-1]:.4f}" in out
+        assert f"seed {seed}, 10 images: own_judge {accuracies[-1]:.4f}" in out
     assert f"own_judge: mean of 2 seeds {sum(accuracies) / 2:.4f}, worst {min(accuracies):.4f}" in out
 
 
@@ -51,6 +51,18 @@ def test_real_images_get_a_row_and_nothing_is_measured_twice(tmp_path, digit_fol
     table = pd.read_csv(tmp_path / "seeds.csv")
     assert table["weights"].tolist()[1:] == ["real"] and table["num_steps"].tolist() == [1, 0]
     assert table["fid768"].tolist()[:1] == [0.5] and table["stroke_coverage"].between(0, 1).all()
+
+
+def test_quality_is_told_with_the_numbers_of_images(tmp_path, digit_folder, monkeypatch, capsys):
+    monkeypatch.setattr(scores, "features", lambda images, cache: images)
+    monkeypatch.setattr(scores, "quality", lambda images, real: {"fid768": 0.5})
+    save_weights(tmp_path / "w.pt", randomised(UNet(SMALL)), SMALL)
+    drawn = ["--per-digit", "1", "--num-steps", "1", "--precision", "float32"]
+    assert sample.main([str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt"), *drawn]) == 0
+    data = digit_folder(count=80)
+    held_out = len(pd.read_csv(data / "val.csv"))
+    assert evaluate.main([str(tmp_path / "out"), "--data", str(data)]) == 0
+    assert f"10 images against {held_out} of val: fid768 0.5000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder", "--seeds", "0"]])
