@@ -55,11 +55,18 @@ class Training(NamedTuple):
         return REPOSITORY / self.main.__module__.split(".")[0] / "presets" / f"{self.preset}.txt"
 
 
+def denoiser_alone(path: Path) -> nn.Module:
+    """Problem 1's network without its guide, which is trained apart."""
+    model = load_denoiser(path)
+    model.guide = None
+    return model
+
+
 P1, P2, P3 = p1_cond_ddpm.train.main, p2_ddim.train.main, p3_dann.train.main
 AT_ONCE = ("--ramp-steps=1",)
 TRAININGS = (
-    Training("p1_mnistm", P1, "mnistm", "digits/mnistm", load_denoiser, 28, (LAST_TIMESTEP, DIGIT)),
-    Training("p1_mnist", P1, "mnist", "digits/mnistm", load_denoiser, 28, (LAST_TIMESTEP, DIGIT)),
+    Training("p1_mnistm", P1, "mnistm", "digits/mnistm", denoiser_alone, 28, (LAST_TIMESTEP, DIGIT)),
+    Training("p1_mnist", P1, "mnist", "digits/mnistm", denoiser_alone, 28, (LAST_TIMESTEP, DIGIT)),
     Training("p2_celeba32", P2, "celeba32", "digits/mnistm/data", load_face_unet, 32, (LAST_TIMESTEP,)),
     Training("p3_svhn", P3, "svhn", "digits", load_classifier, options=AT_ONCE),
     Training("p3_usps", P3, "usps", "digits", load_classifier, options=AT_ONCE),

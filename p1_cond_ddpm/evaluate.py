@@ -27,7 +27,15 @@ from common.digits import load_digits
 from common.measurements import Measurements
 from common.rng import generator
 from p1_cond_ddpm import judge
-from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, digits_by_number, load_denoiser, sample_images
+from p1_cond_ddpm.sampling import (
+    INTERVALS,
+    WEIGHTS,
+    SampleOptions,
+    digits_by_number,
+    load_denoiser,
+    sample_images,
+    usable_options,
+)
 from p1_cond_ddpm.scores import SCORES, Reference, judged, real_row
 
 
@@ -46,11 +54,8 @@ def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250)
 
 def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:
     """What a row of a CSV says of the weights and options."""
-    return {
-        "weights": weights_id(weights),
-        **to_json(options),
-        "guidance_interval": "{}-{}".format(*options.guidance_interval),
-    }
+    intervals = {name: "{}-{}".format(*getattr(options, name)) for name in INTERVALS}
+    return {"weights": weights_id(weights), **to_json(options), **intervals}
 
 
 def listed(scores: dict[str, float]) -> str:
@@ -91,6 +96,7 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
     options = replace(options, precision=usable_precision(device, options.precision))
     specs = digits_by_number(arguments.per_digit, 0)
     model = load_denoiser(arguments.weights, specs, guided=options.guidance_scale != 1).to(device)
+    options = usable_options(model, options)
     kept = Measurements(arguments.out) if arguments.out else None
     training = load_digits(arguments.data, "train.csv").images if reference else None
 

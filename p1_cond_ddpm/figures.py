@@ -67,8 +67,9 @@ def sweep_lines(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFr
 def setting_name(setting: dict[str, Any]) -> str:
     """A line's name in the legend."""
     name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {setting['num_steps']} steps"
-    everywhere = setting["guidance_interval"] == "0-999"
-    return name if everywhere else f"{name}, guided in {setting['guidance_interval'].replace('-', '–')}"
+    if setting["guidance_interval"] != "0-999":
+        name += f", guided in {setting['guidance_interval'].replace('-', '–')}"
+    return name if setting["autoguidance"] == 1 else f"{name}, autoguided by {setting['autoguidance']:g}"
 
 
 @styled

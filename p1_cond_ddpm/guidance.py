@@ -1,4 +1,4 @@
-"""Classifier-free guidance."""
+"""Guidance: by a label's absence (classifier-free guidance), and by a worse network (autoguidance)."""
 
 from typing import Any
 
@@ -7,25 +7,48 @@ from torch import Tensor
 
 from common.diffusion import Denoiser
 
+Interval = tuple[int, int]  # first and last timestep
+
+
+def within(t: Tensor, interval: Interval | None) -> bool:
+    """Whether a batch's timestep (B,), the same in all rows, is in an interval; None is everywhere."""
+    return interval is None or interval[0] <= int(t[0]) <= interval[1]
+
 
 def guided(
-    model: Any, labels: Tensor, *, scale: float, null_label: int, interval: tuple[int, int] | None = None
+    model: Any,
+    labels: Tensor,
+    *,
+    scale: float,
+    null_label: int,
+    interval: Interval | None = None,
+    guide: Any = None,
+    guide_scale: float = 1.0,
+    guide_interval: Interval | None = None,
 ) -> Denoiser:
-    """The v predictor of a v-network under classifier-free guidance: v_u + scale (v_c - v_u); scale 1 = off.
+    """The v predictor of a v-network under both: v_c + (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
 
-    For one x_t this is guidance of eps, which is linear in v. Both branches go through the network as one batch. labels
-    (B,) int64; where all are null_label, the branches are one. Where an interval of timesteps (first, last) is given,
-    guidance is off outside it, which keeps variety and saves the second branch; the batch's t must then be equal.
+    v_c, v_u and v_g are the network's prediction for the labels (B,) int64, that without label, which goes through the
+    network in one batch with the first, and the guide's for the labels. The first difference makes a digit more
+    typical of its class and so less varied; the second removes what a better network does better, and keeps variety.
+    For one x_t this is guidance of eps, which is linear in v. A scale of 1 is off, classifier-free guidance also where
+    all labels are null_label, and each outside its interval of timesteps.
 
-    Source: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024.
+    Sources: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024; autoguidance,
+    Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), equation 3.
     """
     off = scale == 1 or bool((labels == null_label).all())
+    alone = guide is None or guide_scale == 1
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        if off or (interval and not interval[0] <= t[0] <= interval[1]):
-            return model(x_t, t, labels)
-        both = torch.cat([labels, torch.full_like(labels, null_label)])
-        conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-        return unconditional + scale * (conditional - unconditional)
+        if off or not within(t, interval):
+            v = conditional = model(x_t, t, labels)
+        else:
+            both = torch.cat([labels, torch.full_like(labels, null_label)])
+            conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+            v = unconditional + scale * (conditional - unconditional)
+        if alone or not within(t, guide_interval):
+            return v
+        return v + (guide_scale - 1) * (conditional - guide(x_t, t, labels))
 
     return denoise

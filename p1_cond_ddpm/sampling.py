@@ -6,7 +6,7 @@ sevens = sample_digits(load_denoiser(), labels=[7, 7, 7], seeds=[0, 1, 2])  # (3
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from p1_cond_ddpm.unet import UNet, UNetConfig
 
 WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"
 SAMPLERS = ("dpm", "ddim", "ddpm")
+INTERVALS = ("guidance_interval", "autoguidance_interval")  # of the options
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class SampleOptions:
     """Sampling; the defaults are the graded images'."""
 
     sampler: str = option("ddpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM", choices=SAMPLERS)
-    num_steps: int = option(14, "steps", smallest=1, largest=1000)
+    num_steps: int = option(16, "steps", smallest=1, largest=1000)
     spacing: float = option(
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
-    guidance_scale: float = option(2.5, "1 = off", smallest=0)
+    guidance_scale: float = option(3.5, "1 = off", smallest=0)
     guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
+    autoguidance: float = option(3.5, "away from the network's guide, where it has one; 1 = off", smallest=0)
+    autoguidance_interval: tuple[int, int] = option((600, 999), "first and last timestep with it", smallest=0)
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
@@ -48,13 +51,12 @@ class SampleOptions:
 
     def timesteps(self, num_timesteps: int) -> list[int]:
         """Where the sampler calls the network. Raises UserError where the steps don't fit."""
-        first, last = (*self.guidance_interval, 0, 0)[:2]
-        if len(self.guidance_interval) == 2 and first > last:
-            raise UserError(f"--guidance-interval {first} {last}: give the smaller timestep first")
-        if len(self.guidance_interval) != 2:
-            raise UserError(
-                f"--guidance-interval: give two timesteps, the first and the last, not {len(self.guidance_interval)}"
-            )
+        for name in INTERVALS:
+            flag, interval = "--" + name.replace("_", "-"), getattr(self, name)
+            if len(interval) != 2:
+                raise UserError(f"{flag}: give two timesteps, the first and the last, not {len(interval)}")
+            if interval[0] > interval[1]:
+                raise UserError(f"{flag} {interval[0]} {interval[1]}: give the smaller timestep first")
         try:
             return trailing_timesteps(num_timesteps, self.num_steps, spacing=self.spacing)
         except ValueError as error:
@@ -64,13 +66,26 @@ class SampleOptions:
 GRADED = SampleOptions()  # hw2_1.sh
 
 
+def usable_options(model: UNet, options: SampleOptions) -> SampleOptions:
+    """The options as they take effect: without a guide there is no autoguidance."""
+    return options if model.guide else replace(options, autoguidance=1.0)
+
+
 def sampler_steps(
     model: UNet, labels: Tensor, x_T: Tensor, randn_like: RandnLike, options: SampleOptions
 ) -> Iterator[Step]:
     """Every step of the chosen sampler from x_T (B, C, H, W), for labels (B,) int64; num_classes means no label."""
     schedule, timesteps = model.config.noise_schedule(), options.timesteps(model.config.num_timesteps)
-    null_label, interval = model.config.num_classes, options.guidance_interval
-    denoise = guided(model, labels, scale=options.guidance_scale, null_label=null_label, interval=interval)
+    denoise = guided(
+        model,
+        labels,
+        scale=options.guidance_scale,
+        null_label=model.config.num_classes,
+        interval=options.guidance_interval,
+        guide=model.guide,
+        guide_scale=options.autoguidance,
+        guide_interval=options.autoguidance_interval,
+    )
     if options.sampler == "dpm":
         return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, prediction="v", clip_x_0=True)
     return ddim(

@@ -32,12 +32,21 @@ from common.measurements import Measurements
 from p1_cond_ddpm import judge
 from p1_cond_ddpm.evaluate import as_row
 from p1_cond_ddpm.sample import add_image_options, requested_images
-from p1_cond_ddpm.sampling import GRADED, WEIGHTS, ImageSpec, SampleOptions, load_denoiser, sample_images
+from p1_cond_ddpm.sampling import (
+    GRADED,
+    INTERVALS,
+    WEIGHTS,
+    ImageSpec,
+    SampleOptions,
+    load_denoiser,
+    sample_images,
+    usable_options,
+)
 from p1_cond_ddpm.scores import Reference, accuracy, real_row
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
-    """Passes through the network: two where guidance is on, else one."""
+    """Passes through the network, not its guide: two where guidance is on, else one."""
     first, last = options.guidance_interval
     timesteps = options.timesteps(num_timesteps)
     return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
@@ -63,7 +72,7 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
     types = get_type_hints(SampleOptions)
     for f in fields(SampleOptions):
         flag, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} (default: {f.default})"
-        if f.name == "guidance_interval":
+        if f.name in INTERVALS:
             group.add_argument(flag, type=int, nargs=2, action="append", metavar="T", help=f"{text}; may be repeated")
         else:
             choices = f.metadata.get("choices")
@@ -81,7 +90,6 @@ def read_reference(arguments: argparse.Namespace) -> tuple[Reference, str]:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    default = GRADED
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sets = parser.add_mutually_exclusive_group(required=True)
     sets.add_argument("--data", type=some_path, help="MNIST-M's folder, for its val")
@@ -95,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_device(parser)
     add_setting_options(parser)
     arguments = parser.parse_args(argv)
-    arguments.guidance_interval = arguments.guidance_interval or [default.guidance_interval]
+    for name in INTERVALS:
+        setattr(arguments, name, getattr(arguments, name) or [getattr(GRADED, name)])
     names = [f.name for f in fields(SampleOptions)]
     products = itertools.product(*(getattr(arguments, name) for name in names))
     settings = [checked(from_json(SampleOptions, dict(zip(names, values)))) for values in products]
@@ -108,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_denoiser(
         arguments.weights, images, guided=any(options.guidance_scale != 1 for options in settings)
     ).to(device)
+    settings = [usable_options(model, options) for options in settings]
     passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
     measurements = Measurements(arguments.out)
     reference, name = read_reference(arguments)

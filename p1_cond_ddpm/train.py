@@ -3,8 +3,8 @@
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/digits/mnistm --run-dir runs/p1
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist.txt --data mnist.npz --run-dir runs/mnist
 
-A preset is a file of options, one a line: mnistm and mnist are the released networks' recipes, mnist_public has the
-settings of the best public MNIST report.
+A preset is a file of options, one a line: mnistm and mnist are the released networks' recipes, guide after one of them
+is that of its guide (join.py), mnist_public has the settings of the best public MNIST report.
 """
 
 from collections.abc import Sequence
@@ -50,6 +50,9 @@ def check_network(config: UNetConfig) -> None:
         or widths[-1] % config.heads,
         f"--patch-size {config.patch_size} with {len(widths)} widths: {SIZE} pixels don't divide by {factor}": SIZE
         % factor,
+        f"--guide-widths {config.guide_widths}: train the guide as a network of its own, then join the two": bool(
+            config.guide_widths
+        ),
     }
     for message, holds in wrong.items():
         if holds:

@@ -8,7 +8,7 @@ and spending the depth at low resolution, Hoogeboom et al. 2023 (simple diffusio
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,15 @@ class UNetConfig:
     heads: int = option(4, "attention heads, at the coarsest resolution", smallest=1)
     schedule: str = option("cosine", "noise levels that the timesteps stand for", choices=tuple(SCHEDULES))
     num_timesteps: int = option(1000, "timesteps", smallest=2, largest=1000)
+    guide_widths: tuple[int, ...] = option((), "channels of its guide, which p1_cond_ddpm.join adds", smallest=16)
 
     def noise_schedule(self) -> NoiseSchedule:
         return SCHEDULES[self.schedule](self.num_timesteps)
+
+
+def guide_config(config: UNetConfig) -> UNetConfig:
+    """That of a network's guide, which differs in its widths alone."""
+    return replace(config, widths=config.guide_widths, guide_widths=())
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -92,6 +98,8 @@ class UNet(nn.Module):
 
     H and W are multiples of patch_size * 2 ** (len(widths) - 1); the label num_classes asks for the unconditional
     output.
+
+    `guide` is None or a worse network of the same kind, which the forward pass leaves alone: samplers go away from it.
     """
 
     def __init__(self, config: UNetConfig):
@@ -116,6 +124,7 @@ class UNet(nn.Module):
             self.middle.append(ResidualBlock(coarsest, config.embedding))
         self.norm = nn.GroupNorm(config.widths[0] // 16, config.widths[0])
         self.output = zero_init(nn.Conv2d(config.widths[0], patch_channels, 3, padding=1))
+        self.guide = UNet(guide_config(config)) if config.guide_widths else None
 
     @staticmethod
     def _level(config: UNetConfig, width: int, *, merge: bool) -> nn.ModuleList:

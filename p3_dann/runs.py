@@ -78,10 +78,10 @@ def recipe(options: dict[str, Any], target: str) -> tuple[str, str]:
 
 
 def minutes_of(metrics: Path, steps: int) -> float:
-    """How long the training steps took by the log, nan where nothing was logged."""
+    """How long the training steps took by the log, but for pauses; nan where nothing was logged."""
     try:
         seconds = [json.loads(line)["seconds"] for line in metrics.read_text(encoding="utf-8").splitlines()]
-        return float(np.mean(seconds) * steps / 60) if seconds else math.nan
+        return float(np.median(seconds) * steps / 60) if seconds else math.nan
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{metrics}: not the metrics of a training ({error}); train again") from None
 

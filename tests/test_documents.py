@@ -136,16 +136,39 @@ def test_readmes_scores_are_those_of_docs():
     assert cells("| 2 faces | mean squared error")[0][-1] == demo.set_index("problem")["reached"]["2 faces"]
     homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]
     assert cells("| 2 faces | FID-768")[0][-1] == f"{homework['fid768'].iloc[-1]:.3f}"
-    table = pd.read_csv(DOCS / "p3_table.csv", index_col=0).loc["DANN with self-training (released)"]
-    assert [row[-1] for row in cells("| 3 MNIST-M → ")] == table.tolist()
+    table = pd.read_csv(DOCS / "p3_table.csv", index_col=0)
+    assert [row[-1] for row in cells("| 3 MNIST-M → ")] == table.loc["DANN with self-training (released)"].tolist()
+    found = re.search(r"DANN alone reaches ([\d.]+) % on SVHN where source alone has ([\d.]+) %", README).groups()
+    rows = table["MNIST-M → SVHN"][["adaptation (DANN)", "trained on source"]]
+    assert [text.split()[0] for text in rows] == [*found]
+
+
+def test_minutes_and_parameters_are_those_of_docs():
+    networks = pd.read_csv(DOCS / "networks.csv").set_index("preset")
+    trainings = re.findall(r"presets/(\w+)\.txt .*? \| (\d+) \| ", README)
+    assert {name: int(minutes) for name, minutes in trainings} == networks["minutes"].round().astype(int).to_dict()
+    cards = (DOCS.parent / "checkpoints" / "README.md").read_text(encoding="utf-8")
+    counts = (networks["parameters"] / 1e6)[["mnistm", "celeba32"]]
+    assert re.findall(r"([\d.]+) M parameters", cards) == [f"{count:.2f}" for count in counts]
+
+
+def test_real_images_and_faults_are_counted_in_docs():
+    steps, faults = pd.read_csv(DOCS / "p2_steps.csv"), (DOCS / "reliability.md").read_text(encoding="utf-8")
+    [real] = steps[steps["weights"] == "real"].to_dict("records")
+    assert f"A thousand other real faces have {real['fid768']:.3f}." in README and real["faces"] == 1000
+    tried, lost = (
+        sum(map(int, column)) for column in zip(*re.findall(r"^\|.* \| (\d+) \| .* \| (\d+) \|$", faults, re.M))
+    )
+    assert f"{tried:,} tried, none lost" in README and f"{tried:,} faults, none lost" in faults and lost == 0
 
 
 def test_the_guides_tables_are_those_of_docs():
     demo = [" | ".join(map(str, row)) for row in pd.read_csv(DOCS / "demo.csv").to_numpy()]
     assert [f"| {row} |" in README for row in demo] == [True] * len(demo)
     training = (DOCS / "training.md").read_text(encoding="utf-8")
-    for row in csv.reader((DOCS / "p3_table.csv").read_text(encoding="utf-8").splitlines()):
-        assert f"| {' | '.join(row)} |" in training
+    for name in ("p3_table.csv", "p3_ablation.csv"):
+        for row in csv.reader((DOCS / name).read_text(encoding="utf-8").splitlines()):
+            assert f"| {' | '.join(row)} |" in training
     sweep = pd.read_csv(DOCS / "p1_mnist_sweep.csv")
     for sampler, contrast, *found in re.findall(r"^\| (D.*?) \| ([\d.]+) \| (.*?) \| (.*?) \| (.*?) \|$", MNIST, re.M):
         name = {"DDPM": "ddpm", "DDIM": "ddim"}.get(sampler.split(",")[0], "dpm")

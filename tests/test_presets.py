@@ -8,7 +8,7 @@ from common.checkpoint import CHECKPOINTS, load_weights
 from common.cli import UserError
 from common.config import parse_options, to_json
 
-CHOSEN_PER_RUN = {"seed", "save_every", "log_every"}
+CHOSEN_PER_RUN = {"seed", "save_every", "log_every", "guide_widths"}
 DANN_ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
 DANN_ALONE |= {"domain_statistics": True, "discriminator_rate": 0.25}
 
@@ -46,6 +46,17 @@ def test_a_preset_is_the_recipe_of_its_weights(monkeypatch, package, preset, nam
     for given, saved in pairs:
         shared = (set(given) & set(saved)) - CHOSEN_PER_RUN
         assert shared and {key: given[key] for key in shared} == {key: saved[key] for key in shared}
+
+
+@pytest.mark.parametrize("name", ["mnistm"])
+def test_a_guide_is_trained_as_its_preset_says(monkeypatch, name):
+    weights, options = load_weights(CHECKPOINTS / f"p1_{name}.pt"), parsed(monkeypatch, "p1_cond_ddpm", name, "guide")
+    assert tuple(options["UNetConfig"]["widths"]) == tuple(weights.config["guide_widths"])
+    for kind, section in (("TrainOptions", "train"), ("FitOptions", "fit")):
+        saved = weights.metadata["guide"][section]
+        assert {k: v for k, v in options[kind].items() if k not in CHOSEN_PER_RUN} == {
+            k: v for k, v in saved.items() if k not in CHOSEN_PER_RUN
+        }
 
 
 def test_every_preset_is_a_command_line(monkeypatch):

@@ -37,7 +37,9 @@ def test_digits(real_data, script, tmp_path, capsys):
 
 
 def test_digits_without_guidance(real_data, script, tmp_path, capsys):
-    result = script("hw2_1.sh", "out", *"--sampler ddpm --num-steps 18 --spacing 0.5 --guidance-scale 1".split())
+    result = script(
+        "hw2_1.sh", "out", *"--sampler ddpm --num-steps 18 --spacing 0.5 --guidance-scale 1 --autoguidance 1".split()
+    )
     assert result.returncode == 0, result.stderr
     assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.92
 

@@ -33,19 +33,26 @@ def test_figures_show_what_is_sampled(tmp_path):
 
 
 def test_a_line_of_the_sweep_varies_the_guidance_scale():
-    names = ("sampler", "num_steps", "guidance_scale", "guidance_interval", "precision")
+    names = ("sampler", "num_steps", "guidance_scale", "guidance_interval", "precision", "autoguidance")
     points = [
-        ("dpm", 8, 1.0, "0-999", "bf16"),
-        ("dpm", 8, 2.0, "0-999", "float32"),
-        ("dpm", 8, 2.0, "0-999", "bf16"),
-        ("dpm", 8, 3.0, "300-800", "bf16"),
-        ("dpm", 10, 3.0, "300-800", "bf16"),
-        ("ddpm", 8, 1.0, "300-800", "bf16"),
+        ("dpm", 8, 1.0, "0-999", "bf16", 1.0),
+        ("dpm", 8, 2.0, "0-999", "float32", 1.0),
+        ("dpm", 8, 2.0, "0-999", "bf16", 1.0),
+        ("dpm", 8, 3.0, "300-800", "bf16", 1.0),
+        ("dpm", 10, 3.0, "300-800", "bf16", 1.0),
+        ("ddpm", 8, 1.0, "300-800", "bf16", 2.5),
+        ("ddpm", 8, 2.0, "300-800", "bf16", 2.5),
     ]
-    table = pd.DataFrame([{"spacing": 1.0, "contrast": 1.0, **dict(zip(names, point))} for point in points])
+    table = pd.DataFrame(
+        [
+            {"spacing": 1.0, "contrast": 1.0, "autoguidance_interval": "600-999", **dict(zip(names, point))}
+            for point in points
+        ]
+    )
     lines = {figures.setting_name(setting): line for setting, line in figures.sweep_lines(table)}
     assert {name: line["guidance_scale"].tolist() for name, line in lines.items()} == {
         "DPM-Solver++(2M), 8 steps": [1.0, 2.0],
         "DPM-Solver++(2M), 8 steps, guided in 300–800": [1.0, 3.0],
+        "DDPM, 8 steps, guided in 300–800, autoguided by 2.5": [1.0, 2.0],
     }
     assert lines["DPM-Solver++(2M), 8 steps"]["precision"].tolist() == ["bf16", "bf16"]

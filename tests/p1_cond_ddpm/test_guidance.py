@@ -37,3 +37,21 @@ def test_guidance_extrapolates_from_unconditional_to_conditional(scale):
     v = guided(model, labels, scale=scale, null_label=10)(x, t)
     conditional, unconditional = labels[:, None, None, None].float(), 10.0
     assert torch.allclose(v, (unconditional + scale * (conditional - unconditional)).expand_as(x))
+
+
+@pytest.mark.parametrize("t, expected", [(100, 4.0), (300, 22.0), (500, 16.0), (700, -2.0)])
+def test_a_guide_pushes_away_from_what_it_predicts(t, expected):
+    model, guide = (lambda x, t, labels: 4.0 - (labels == 10).float()), (lambda x, t, labels: 7.0 + 0 * labels)
+    how = {"scale": 19.0, "null_label": 10, "interval": (200, 600), "guide": guide, "guide_scale": 3.0}
+    v = guided(model, torch.tensor([2]), **how, guide_interval=(400, 800))(torch.zeros(1), torch.tensor([t]))
+    assert v == expected  # 4, by the label + 18 in 200-600, by the guide - 6 in 400-800
+
+
+def test_a_guide_works_without_labels_and_is_not_asked_where_it_is_off():
+    guide, labels, t = Model(), torch.tensor([10, 10]), torch.tensor([300, 300])
+    model, x = (lambda x, t, labels: 3.0 * x), torch.ones(2, 1, 1, 1)
+    v = guided(model, labels, scale=2.0, null_label=10, guide=guide, guide_scale=2.0)(x, t)
+    assert guide.rows == [2] and (v == 3.0 + (3.0 - 10.0)).all()
+    for how in ({"guide_scale": 1.0}, {"guide_scale": 2.0, "guide_interval": (301, 999)}):
+        assert (guided(model, labels, scale=2.0, null_label=10, guide=guide, **how)(x, t) == 3.0).all()
+    assert guide.rows == [2]

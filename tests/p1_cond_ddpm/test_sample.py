@@ -41,10 +41,13 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
 @torch.inference_mode()
 def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
     model, labels, x_T = randomised(UNet(SMALL)), torch.tensor([3, 5]), 3 * torch.randn(2, 3, 28, 28)
+    model.guide = randomised(UNet(SMALL))
     steps, guidance = {"num_steps": 5, "spacing": 1.0}, {"guidance_interval": (300, 700), "guidance_scale": 2.0}
-    options = sampling.SampleOptions(sampler=sampler, **steps, **guidance)
+    by_guide = {"autoguidance": 3.0, "autoguidance_interval": (500, 900)}
+    options = sampling.SampleOptions(sampler=sampler, **steps, **guidance, **by_guide)
     found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
-    denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700))
+    how = {"guide": model.guide, "guide_scale": 3.0, "guide_interval": (500, 900)}
+    denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700), **how)
     common = {"prediction": "v", "clip_x_0": True}
     given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199])
     if sampler == "dpm":

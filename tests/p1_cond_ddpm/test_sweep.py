@@ -4,7 +4,7 @@ import pytest
 
 from common.checkpoint import save_weights
 from p1_cond_ddpm import sweep
-from p1_cond_ddpm.sample import SampleOptions
+from p1_cond_ddpm.sampling import GRADED, SampleOptions
 from p1_cond_ddpm.unet import UNet
 from tests.helpers import SMALL, randomised
 
@@ -55,10 +55,10 @@ def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, m
     before = pd.read_csv(tmp_path / "sweep.csv")
     assert before["num_steps"].tolist() == [1, 2] and set(before["precision"]) == {"float32"}
     assert before["own_judge"].between(0, 1).all() and (before["fid768"] > 0).all()
-    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", "2.5", "1"]) == 0
+    assert sweep.main([*command, "--num-steps", "1", "--guidance-scale", str(GRADED.guidance_scale), "1"]) == 0
     after = pd.read_csv(tmp_path / "sweep.csv")
     assert (
-        after["guidance_scale"].tolist() == [2.5, 2.5, 1.0]
+        after["guidance_scale"].tolist() == [GRADED.guidance_scale, GRADED.guidance_scale, 1.0]
         and after["seconds"].tolist()[:2] == before["seconds"].tolist()
     )
 
