@@ -30,6 +30,7 @@ from common.cli import command, some_path, wrote
 from common.config import check_range
 from common.files import REPOSITORY, atomic_write
 from p1_cond_ddpm.sampling import load_denoiser
+from p1_cond_ddpm.unet import without_guide
 from p2_ddim.unet import load_face_unet
 from p3_dann.inference import load_classifier
 
@@ -57,9 +58,7 @@ class Training(NamedTuple):
 
 def denoiser_alone(path: Path) -> nn.Module:
     """Problem 1's network without its guide, which is trained apart."""
-    model = load_denoiser(path)
-    model.guide = None
-    return model
+    return without_guide(load_denoiser(path))
 
 
 P1, P2, P3 = p1_cond_ddpm.train.main, p2_ddim.train.main, p3_dann.train.main
@@ -110,7 +109,7 @@ def measured(training: Training, root: Path, steps: int) -> dict[str, object]:
     return {
         "network": training.name,
         "preset": training.preset,
-        "megabytes": round(weights.stat().st_size / 1e6, 2),
+        "file_megabytes": round(weights.stat().st_size / 1e6, 2),
         "parameters": sum(p.numel() for p in model.parameters()),
         "multiply_adds": multiply_adds(model, torch.zeros(1, 3, training.side, training.side), *training.inputs),
         "steps": whole,
@@ -124,7 +123,8 @@ def measured(training: Training, root: Path, steps: int) -> dict[str, object]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12, help="steps of each training (default: 12)")
-    parser.add_argument("--networks", nargs="+", default=[t.name for t in TRAININGS], help="(default: all)")
+    names = [training.name for training in TRAININGS]
+    parser.add_argument("--networks", nargs="+", choices=names, default=names, help="(default: all)")
     parser.add_argument("--out", type=some_path, help="write the rows as a CSV, too")
     arguments = parser.parse_args(argv)
     check_range("--steps", arguments.steps, 2 * LOGGED)

@@ -26,7 +26,7 @@ def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr):
             passed_over.add(node.value)
-        elif isinstance(node, ast.BinOp):
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             passed_over.add(node.right)
         elif isinstance(node, ast.JoinedStr):
             passed_over.update(node.values[1:])

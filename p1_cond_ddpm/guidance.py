@@ -26,7 +26,8 @@ def guided(
     guide_scale: float = 1.0,
     guide_interval: Interval | None = None,
 ) -> Denoiser:
-    """The v predictor of a v-network under both: v_c + (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
+    """The v predictor of a v-network under both guidances:
+    v_c + (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
 
     v_c, v_u and v_g are the network's prediction for the labels (B,) int64, that without label, which goes through the
     network in one batch with the first, and the guide's for the labels. The first difference makes a digit more

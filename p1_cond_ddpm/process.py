@@ -18,7 +18,15 @@ from common.device import autocast, choose_device
 from common.figures import new_figure, save_figure, show_pictures, styled
 from common.images import to_uint8
 from p1_cond_ddpm.sample import parse_labels
-from p1_cond_ddpm.sampling import WEIGHTS, SampleOptions, load_denoiser, numbered, sampler_steps, starting_noise
+from p1_cond_ddpm.sampling import (
+    WEIGHTS,
+    SampleOptions,
+    load_denoiser,
+    numbered,
+    sampler_steps,
+    starting_noise,
+    usable_options,
+)
 from p1_cond_ddpm.unet import UNet
 
 WIDTH = 4.9  # inches of the picture
@@ -88,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = choose_device(arguments.device)
     wanted = numbered(arguments.count, parse_labels(arguments.labels), arguments.seed)
     model = load_denoiser(arguments.weights, wanted, guided=options.guidance_scale != 1).to(device)
+    options = usable_options(model, options)
     labels, seeds = torch.tensor([one.label for one in wanted], device=device), [one.seed for one in wanted]
     process = reverse_process(model, labels, seeds, options, parts=arguments.parts)
     figure = draw_process(process, width=WIDTH, estimates=arguments.estimates)

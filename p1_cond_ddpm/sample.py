@@ -32,6 +32,7 @@ from p1_cond_ddpm.sampling import (
     load_denoiser,
     numbered,
     sample_images,
+    usable_options,
 )
 
 
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("--batch-size", arguments.batch_size, 1)
     images, device = requested_images(arguments), choose_device(arguments.device)
     model = load_denoiser(arguments.weights, images, guided=options.guidance_scale != 1).to(device)
+    options = usable_options(model, options)
     options.timesteps(model.config.num_timesteps)  # refused before anything is written
     with alone_in(arguments.out_dir, wait=True):
         if arguments.count is not None:

@@ -5,6 +5,7 @@ from p1_cond_ddpm import load_denoiser, sample_digits
 sevens = sample_digits(load_denoiser(), labels=[7, 7, 7], seeds=[0, 1, 2])  # (3, 3, 28, 28) uint8
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,8 +68,12 @@ GRADED = SampleOptions()  # hw2_1.sh
 
 
 def usable_options(model: UNet, options: SampleOptions) -> SampleOptions:
-    """The options as they take effect: without a guide there is no autoguidance."""
-    return options if model.guide else replace(options, autoguidance=1.0)
+    """The options as they take effect: without a guide there is no autoguidance, which a line on stderr says."""
+    if model.guide or options.autoguidance == 1:
+        return options
+    if is_main_process():
+        print("note: the network has no guide, so autoguidance is off; p1_cond_ddpm.join adds one", file=sys.stderr)
+    return replace(options, autoguidance=1.0)
 
 
 def sampler_steps(

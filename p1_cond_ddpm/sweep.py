@@ -119,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ).to(device)
     settings = [usable_options(model, options) for options in settings]
     passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
+    real = torch.from_numpy(read_set(arguments.real, None)).permute(0, 3, 1, 2) if arguments.real else None
     measurements = Measurements(arguments.out)
     reference, name = read_reference(arguments)
     labels = "each" if arguments.count is None else arguments.labels or "0123456789"
@@ -133,7 +134,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not measurements.has(row):
             sampled = sample_images(model, options, images, batch_size=100)
             measurements.add({**row, "passes": passed, **measure(sampled, reference)})
-    real = torch.from_numpy(read_set(arguments.real, None)).permute(0, 3, 1, 2) if arguments.real else None
     row = {**real_row(len(images if real is None else real)), "reference": name}
     if not measurements.has(row):
         found = reference.real_scores(arguments.per_digit, judged) if real is None else reference.quality(real)

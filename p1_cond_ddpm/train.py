@@ -25,7 +25,7 @@ from common.processes import is_main_process
 from common.rng import batch_at
 from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
-from p1_cond_ddpm.unet import UNet, UNetConfig
+from p1_cond_ddpm.unet import UNet, UNetConfig, without_guide
 
 PREVIEW, PREVIEW_STEPS = 64, 4  # digits, and the sampler's steps
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(options.seed)
     model = UNet(config)
     if arguments.init:
-        model = load_network(arguments.init, UNet, UNetConfig).train().requires_grad_(True)
+        model = without_guide(load_network(arguments.init, UNet, UNetConfig)).train().requires_grad_(True)
         if model.config != config:
             raise UserError(
                 f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones"

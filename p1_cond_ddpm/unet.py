@@ -99,7 +99,8 @@ class UNet(nn.Module):
     H and W are multiples of patch_size * 2 ** (len(widths) - 1); the label num_classes asks for the unconditional
     output.
 
-    `guide` is None or a worse network of the same kind, which the forward pass leaves alone: samplers go away from it.
+    `guide` is None or a worse network of the same kind. The forward pass leaves it alone; samplers step away from its
+    prediction.
     """
 
     def __init__(self, config: UNetConfig):
@@ -155,3 +156,9 @@ class UNet(nn.Module):
             for merge, block in zip(stage[::2], stage[1::2]):
                 x = block(merge(torch.cat([x, skips.pop()], dim=1)), embedding)
         return F.pixel_shuffle(self.output(F.silu(self.norm(x))), self.config.patch_size)
+
+
+def without_guide(model: UNet) -> UNet:
+    """The model, changed in place: as it was trained."""
+    model.config, model.guide = replace(model.config, guide_widths=()), None
+    return model

@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     noises = seeded_noises(arguments.count, arguments.size, seed=arguments.seed)
     sampler = Sampler(model, renewed=not arguments.keep_eps)
     measurements = Measurements(arguments.out, order=["weights", "precision", "use_clipped_model_output", "steps"])
+    others = read_set(arguments.real, arguments.size) if arguments.real else None
     real = features(read_set(arguments.data, arguments.size), arguments.cache) if arguments.data else None
     given: dict[str, Any] = {
         "weights": weights_id(arguments.unet_pt),
@@ -128,11 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             row |= quality(pictures.permute(0, 2, 3, 1).numpy(), real)
         row["distance"] = rmse(pictures[:COMPARED], best)
         measurements.add({**row, "inversion": sampler.inversion_error(faces[:COMPARED], steps)})
-    if arguments.real and real is not None:
-        others = read_set(arguments.real, arguments.size)
-        row = {**given, "weights": REAL, "faces": len(others), "steps": 0}
+    if others is not None and real is not None:
+        row = {"weights": REAL, "data": given["data"], "size": arguments.size, "faces": len(others)}
         if not measurements.has(row):
-            measurements.add({**row, **quality(others, real, arguments.cache)})
+            measurements.add({**given, **row, "steps": 0, **quality(others, real, arguments.cache)})
     return 0
 
 

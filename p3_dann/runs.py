@@ -136,7 +136,8 @@ class Results:
         table = read_measurements(self.path, [f.name for f in fields(Run)])
         table["changes"] = table["changes"].astype(object).fillna("")
         try:
-            table = table.astype({"steps": int, "seed": int, "processes": int, "val_accuracy": float})
+            whole, real = dict.fromkeys(("steps", "seed", "processes"), int), ("val_accuracy", "agreement", "minutes")
+            table = table.astype({**whole, **dict.fromkeys(real, float)})
             return [Run(**{f.name: row[f.name] for f in fields(Run)}) for row in table.to_dict("records")]
         except ValueError as error:
             raise UserError(f"{self.path}: not the CSV of runs ({error})") from None

@@ -35,14 +35,19 @@ Table = tuple[str, Sequence[str], dict[str, list[str]]]  # title of the rows' na
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs that differ in their seed alone together, in order of first appearance."""
-    groups: dict[object, list[Run]] = {}
+    groups: dict[object, dict[int, Run]] = {}
     for run in runs:
-        groups.setdefault(run.group, []).append(run)
-    return [*groups.values()]
+        group = groups.setdefault(run.group, {})
+        if run.seed in group:
+            raise UserError(f"{run.run} and {group[run.seed].run}: the same training twice; leave one out")
+        group[run.seed] = run
+    return [[*group.values()] for group in groups.values()]
 
 
 def cell(values: Sequence[float]) -> str:
-    """Per cent, with standard deviation and number of seeds where there are several."""
+    """Per cent, with standard deviation and number of seeds where there are several; – where one isn't known."""
+    if any(map(math.isnan, values)):
+        return "–"
     mean = f"{100 * np.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f} ({len(values)} seeds)"
 
@@ -60,14 +65,17 @@ def homework_table(runs: Sequence[Run]) -> Table:
 
 
 def ablation_table(runs: Sequence[Run]) -> Table:
-    """A row for each group, by its preset, what else is changed, and its steps and data where two have the same."""
+    """A row for each group, by its preset, what else is changed, its steps where these differ, and its data where two
+    would have the same title.
+    """
     rows: dict[str, list[str]] = {}
     groups = grouped(runs)
-    titles = [group[0].title for group in groups]
+    of_one_length = len({run.steps for run in runs}) == 1
+    titles = [group[0].title + ("" if of_one_length else f", --steps {group[0].steps}") for group in groups]
     for title, group in zip(titles, groups):
         minutes = np.mean([run.minutes for run in group])
         again = titles.count(title) > 1
-        rows[f"{title}, {group[0].steps} steps, data {group[0].data}" if again else title] = [
+        rows[f"{title}, data {group[0].data}" if again else title] = [
             cell([run.val_accuracy for run in group]),
             cell([run.agreement for run in group]),
             "–" if math.isnan(minutes) else f"{minutes:.1f}",
@@ -110,9 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("no such runs; give folders of finished runs, or --results with a CSV that has them")
     table = ablation_table(wanted) if arguments.ablation else homework_table(wanted)
     print_table(*table)
-    if arguments.ablation and len(wanted) > 2:
-        correlation = spearmanr([run.agreement for run in wanted], [run.val_accuracy for run in wanted]).statistic
-        print(f"\nrank correlation of agreement and accuracy over {len(wanted)} runs (oracle): {correlation:.2f}")
+    known = [(run.agreement, run.val_accuracy) for run in wanted if not math.isnan(run.agreement)]
+    if arguments.ablation and len(known) > 2:
+        correlation = spearmanr(*zip(*known)).statistic
+        print(f"\nrank correlation of agreement and accuracy over {len(known)} runs (oracle): {correlation:.2f}")
     if arguments.out:
         write_table(arguments.out, *table)
     return 0

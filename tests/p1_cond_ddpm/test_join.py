@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.checkpoint import load_weights, save_weights
-from p1_cond_ddpm import join, sampling, train
+from p1_cond_ddpm import join, sample, sampling, train
 from p1_cond_ddpm.sampling import SampleOptions, load_denoiser, sample_digits
 from p1_cond_ddpm.unet import UNet
 from tests.helpers import SMALL, randomised
@@ -41,6 +41,20 @@ def test_a_guide_changes_images_unless_it_is_off(joined):
         assert sampling.usable_options(alone, options).autoguidance == 1
     assert torch.equal(*images[1.0]) and torch.equal(images[1.0][1], images[2.0][1])
     assert not torch.equal(*images[2.0])
+
+
+def test_a_training_may_start_from_a_joined_file(joined, tmp_path, digit_folder):
+    network = ["--widths", "16", "32", "--blocks", "1", "--middle-blocks", "1", "--embedding", "32"]
+    run = ["--data", str(digit_folder()), "--run-dir", str(tmp_path / "run"), "--steps", "2", "--batch-size", "8"]
+    assert train.main([*run, *network, "--init", str(joined[0])]) == 0
+    assert load_denoiser(tmp_path / "run" / "weights.pt").guide is None
+
+
+def test_without_a_guide_a_note_says_so(joined, tmp_path, capsys):
+    command = [str(tmp_path / "out"), "--per-digit", "1", "--num-steps", "2", "--weights"]
+    for weights, noted in ((joined[1], True), (joined[0], False)):
+        assert sample.main([*command, str(weights)]) == 0
+        assert ("has no guide" in capsys.readouterr().err) == noted
 
 
 def test_a_new_guide_takes_the_old_ones_place(joined, tmp_path):

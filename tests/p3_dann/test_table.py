@@ -90,6 +90,9 @@ def test_a_csv_keeps_runs_once_and_makes_the_same_table_without_their_folders(ma
         ["full", "whole", 4, 2.0],
         ["full_1", "whole", 6, 2.0],
     ]
+    kept.assign(agreement=None).to_csv(tmp_path / "runs.csv", index=False)
+    assert table.main([*results, "--ablation", "svhn"]) == 0
+    assert rows(capsys) == ["| dann_alone | 50.0 | – | 2.0 |", "| whole | 70.0 ± 14.1 (2 seeds) | – | 2.0 |"]
     (tmp_path / "runs.csv").write_text((tmp_path / "runs.csv").read_text().replace("20,", "twenty,"))
     assert table.main(results) == 2
     assert "not the CSV of runs" in capsys.readouterr().err
@@ -102,6 +105,14 @@ def test_every_preset_is_known_again_by_its_options(make_run, tmp_path, target):
         settings = json.loads((tmp_path / path / "options.json").read_text())
         options = {name: value for section in SECTIONS for name, value in settings[section].items()}
         assert recipe(options, target) == (preset, "")
+
+
+def test_lengths_are_named_where_they_differ_and_a_seed_counts_once(make_run, capsys):
+    runs = [make_run("full", 0.9), make_run("long", 0.8, typed=["--steps=60", "--seed=1"])]
+    assert table.main([*runs, "--ablation", "svhn"]) == 0
+    assert [line.split(" | ")[0] for line in rows(capsys)] == ["| whole, --steps 20", "| whole, --steps 60"]
+    assert table.main([*runs, make_run("fall", 0.7)]) == 2
+    assert "fall and full: the same training twice" in capsys.readouterr().err
 
 
 def test_no_runs_are_one_line(make_run, tmp_path, capsys):
@@ -126,8 +137,8 @@ def test_other_data_is_another_group_and_short_runs_have_no_minutes(make_run, tm
     (tmp_path / "second" / "metrics.jsonl").write_text("")
     assert table.main(["--ablation", "svhn", *runs]) == 0
     assert rows(capsys) == [
-        "| whole, 20 steps, data one | 90.0 | 50.0 | 2.0 |",
-        "| whole, 20 steps, data two | 80.0 | 50.0 | – |",
+        "| whole, data one | 90.0 | 50.0 | 2.0 |",
+        "| whole, data two | 80.0 | 50.0 | – |",
     ]
 
 
