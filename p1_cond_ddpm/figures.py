@@ -36,7 +36,8 @@ from p1_cond_ddpm.sampling import (
 from p1_cond_ddpm.scores import REAL
 from p1_cond_ddpm.unet import UNet
 
-SAMPLER_STYLES = {"dpm": ("DPM-Solver++(2M)", BLUE), "ddpm": ("DDPM", ORANGE), "ddim": ("DDIM", GREEN)}
+SAMPLER_STYLES = {"dpm": ("DPM-Solver++(2M)", BLUE), "ddpm": ("DDPM", ORANGE), "ddim": ("DDIM", GREY)}
+LABELS = ((5, -3), (-15, 3), (3, -9))  # where the scales of one line, the next and so on stand beside their points
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
@@ -88,13 +89,15 @@ def draw_sweep(table: pd.DataFrame, weights: Path) -> Figure:
     ringed = table[(table[[*graded]] == pd.Series(graded)).all(axis=1)]
     for axis, score, factor in ((axes[0], "own_judge", 100), (axes[1], "fid768", 1)):
         for number, (setting, line) in enumerate(sweep_lines(table)):
-            colour = SAMPLER_STYLES[setting["sampler"]][1]
+            colour = GREEN if setting["autoguidance"] != 1 else SAMPLER_STYLES[setting["sampler"]][1]
             style = {"color": colour, "marker": "osD^v"[number % 5], "linestyle": ["-", "--", ":"][number % 3]}
             axis.plot(line["stroke_coverage"], factor * line[score], label=setting_name(setting), **style)
             if score == "own_judge":
                 for _, point in line.iterrows():
                     place = (point["stroke_coverage"], factor * point[score])
-                    axis.annotate(f"{point['guidance_scale']:g}", place, xytext=(3, -9), textcoords="offset points")
+                    axis.annotate(
+                        f"{point['guidance_scale']:g}", place, xytext=LABELS[number % 3], textcoords="offset points"
+                    )
         ring = {"s": 90, "facecolors": "none", "edgecolors": "black", "label": "graded images"}
         axis.scatter(ringed["stroke_coverage"], factor * ringed[score], **ring)
         if real[score].notna().any():
