@@ -36,6 +36,7 @@ class TrainOptions:
 
     batch_size: int = option(128, "images per step and process", smallest=1)
     label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
+    loss: str = option("v", "of v, of the noise, or of x_0 with Min-SNR's weights", choices=("v", "noise", "min_snr"))
 
 
 def check_network(config: UNetConfig) -> None:
@@ -60,20 +61,37 @@ def check_network(config: UNetConfig) -> None:
 
 
 def v_loss(
-    network: nn.Module, schedule: NoiseSchedule, x_0: Tensor, labels: Tensor, *, label_dropout: float, null_label: int
+    network: nn.Module,
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    labels: Tensor,
+    *,
+    label_dropout: float,
+    null_label: int,
+    loss: str = "v",
+    largest_snr: float = 5.0,
 ) -> Tensor:
-    """Mean squared error of v at random timesteps, for x_0 (B, C, H, W) in [-1, 1] and labels (B,) int64.
+    """Weighted mean squared error of v at random timesteps, for x_0 (B, C, H, W) in [-1, 1] and labels (B,) int64.
 
+    At one x_t the noise's squared error is abar times that of v, and x_0's 1 - abar times. The loss "noise" is the one;
+    "min_snr" weights the other by the signal-to-noise ratio abar / (1 - abar), but by largest_snr at most.
     Each label becomes null_label with probability label_dropout, which trains the unconditional network too (Ho &
     Salimans 2022). Random numbers come from torch's global generator.
 
-    Source: Salimans & Ho 2022, section 4.
+    Sources: Salimans & Ho 2022, section 4; Hang et al. 2023 (Min-SNR weighting), section 3.4.
     """
     t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
     noise = torch.randn_like(x_0)
     hidden = torch.rand(len(x_0), device=x_0.device) < label_dropout
     v = network(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(hidden, null_label))
-    return (v.float() - schedule.velocity(x_0, noise, t)).square().mean()
+    errors = (v.float() - schedule.velocity(x_0, noise, t)).square()
+    signal, sigma = schedule.signal_and_noise(t, x_0)
+    weights = {
+        "v": 1.0,
+        "noise": signal.square(),
+        "min_snr": torch.minimum(signal.square(), largest_snr * sigma.square()),
+    }
+    return (weights[loss] * errors).mean()
 
 
 @command
@@ -103,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def loss(network: nn.Module, step: TrainStep) -> tuple[Tensor, dict[str, float | Tensor]]:
         rows = batch_at(len(digits), train.batch_size, seed=options.seed, step=step.batch).to(device)
         x_0, digit = to_unit_range(images[rows]), labels[rows]
-        hiding = {"label_dropout": train.label_dropout, "null_label": config.num_classes}
-        return v_loss(network, schedule, x_0, digit, **hiding), {}
+        how = {"label_dropout": train.label_dropout, "null_label": config.num_classes, "loss": train.loss}
+        return v_loss(network, schedule, x_0, digit, **how), {}
 
     def preview(ema: nn.Module) -> Tensor:
         guidance_scale = GRADED.guidance_scale if labelled and 0 < train.label_dropout < 1 else 1.0

@@ -87,12 +87,12 @@ def test_training_writes_averaged_weights_that_sample_reads(tmp_path, digit_fold
     assert len(images(out)) == 10
 
 
-def test_training_hides_labels_as_asked(tmp_path, digit_folder, monkeypatch):
+def test_training_hides_labels_and_weights_errors_as_asked(tmp_path, digit_folder, monkeypatch):
     seen, v_loss = [], train.v_loss
     monkeypatch.setattr(train, "v_loss", lambda *given, **hiding: seen.append(hiding) or v_loss(*given, **hiding))
     command = ["--data", str(digit_folder()), "--run-dir", str(tmp_path / "run"), "--steps", "1", *TINY_DENOISER]
-    assert train.main([*command, "--batch-size", "4", "--label-dropout", "0.3"]) == 0
-    assert seen == [{"label_dropout": 0.3, "null_label": 10}]
+    assert train.main([*command, "--batch-size", "4", "--label-dropout", "0.3", "--loss", "noise"]) == 0
+    assert seen == [{"label_dropout": 0.3, "null_label": 10, "loss": "noise"}]
 
 
 def test_training_draws_a_preview_that_does_not_change_the_weights(tmp_path, digit_folder):

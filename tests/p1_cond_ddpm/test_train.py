@@ -32,3 +32,22 @@ def test_labels_are_dropped_at_the_given_rate():
     labels = torch.full((4000,), 3)
     v_loss(model, SCHEDULE, torch.zeros(4000, 1, 1, 1), labels, label_dropout=0.1, null_label=10)
     assert set(seen[0].tolist()) == {3, 10} and (seen[0] == 10).float().mean() == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("loss", ["noise", "min_snr"])
+def test_a_loss_is_the_squared_error_of_what_it_names(loss):
+    x_0 = torch.randn(256, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels, expected = torch.zeros(256, dtype=torch.int64), []
+
+    def model(x_t, t, labels):
+        signal, sigma = SCHEDULE.signal_and_noise(t, x_t)
+        v = torch.sin(x_t)
+        if loss == "noise":
+            errors = (sigma * x_t + signal * v - (x_t - signal * x_0) / sigma).square()
+        else:
+            errors = (signal * x_t - sigma * v - x_0).square() * (signal / sigma).square().clamp(max=5)
+        expected.append(errors.mean().item())
+        return v
+
+    options = {"label_dropout": 0.0, "null_label": 10, "loss": loss}
+    assert v_loss(model, SCHEDULE, x_0, labels, **options).item() == pytest.approx(expected[0], rel=1e-4)
