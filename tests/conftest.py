@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from common.files import REPOSITORY
 
-STARTS_PROCESSES = ("test_trainings.py", "test_environment.py", "test_documents.py")
+STARTS_PROCESSES = ("test_trainings.py", "test_environment.py", "test_documents.py", "test_guides.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from common.processes import MEETING, NUMBERS
 from p1_cond_ddpm.unet import UNetConfig
 from p2_ddim.unet import FaceUNetConfig
 
+GUIDES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "checkpoints/README.md")]
+GUIDES += [path for path in sorted((REPOSITORY / "docs").glob("*.md")) if path.name != "experiments.md"]
 GOLDEN = Path(__file__).parent / "golden"
 TINY_DENOISER = "--widths 16 --blocks 1 --middle-blocks 0 --embedding 16".split()  # options of p1_cond_ddpm.train
 FAST = "--warmup 0 --learning-rate 0.01".split()  # of every training
@@ -75,3 +78,12 @@ def start_two(*arguments: object) -> list[subprocess.Popen]:
         command = [sys.executable, *map(str, arguments)]
         processes.append(subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True))
     return processes
+
+
+def block_lines(text):
+    """The commands of a guide's blocks, each on one line: without comments, with $W as the guide set it."""
+    whole = re.sub(r"\\\n\s*", "", "".join(re.findall(r"```bash\n(.*?)```", text, re.S)))
+    lines = [line for line in (re.sub(r"(^|\s+)#.*", "", line) for line in whole.splitlines()) if line]
+    for name, value in (found.groups() for line in lines if (found := re.fullmatch(r"(\w+)=(\S+)", line))):
+        lines = [line.replace(f"${name}", value) for line in lines if line != f"{name}={value}"]
+    return lines

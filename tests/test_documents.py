@@ -8,17 +8,15 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from common.files import REPOSITORY
 from p1_cond_ddpm.sampling import GRADED
+from tests.helpers import GUIDES
 
 DOCS = REPOSITORY / "docs"
-GUIDES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "checkpoints" / "README.md"]
-GUIDES += [path for path in sorted(DOCS.glob("*.md")) if path.name != "experiments.md"]
 SCRIPTS = {
     "hw2_1.sh": "p1_cond_ddpm.sample",
     "hw2_2.sh": "p2_ddim.sample",
@@ -26,7 +24,6 @@ SCRIPTS = {
     "hw2_download.sh": "homework.download",
     "demo.sh": "homework.demo",
 }
-OTHERS = (". ./environment.sh", "pip install ", "python3 -m pytorch_fid ", "mutmut ")  # not of this repository
 README = GUIDES[0].read_text(encoding="utf-8")
 MNIST = (DOCS / "mnist.md").read_text(encoding="utf-8")
 
@@ -35,22 +32,10 @@ class Parsed(Exception):
     """A command line that its module's own parser has taken."""
 
 
-def command_lines():
-    """Every command of a block, or of running text; $W is what the guide set it to."""
+def lines_in_text():
+    """Every command of a sentence or a table."""
     for guide in GUIDES:
-        text = guide.read_text(encoding="utf-8")
-        lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in joined(block)]
-        lines += re.findall(r"`((?:bash|python3 -m) [^`…]+)`", text)
-        for line in lines:
-            if found := re.match(r"(\w+)=(\S+)", line):
-                lines = [other.replace(f"${found[1]}", found[2]) for other in lines]
-        yield from (line for line in lines if not re.match(r"\w+=", line))
-
-
-def joined(block):
-    """A block's lines, those that a backslash ends with the next, without comments."""
-    whole = re.sub(r"\\\n\s*", "", block)
-    return [line for line in (re.sub(r"(^|\s+)#.*", "", line) for line in whole.splitlines()) if line]
+        yield from re.findall(r"`((?:bash|python3 -m) [^`…]+)`", guide.read_text(encoding="utf-8"))
 
 
 def parse(module, arguments, monkeypatch):
@@ -68,44 +53,23 @@ def parse(module, arguments, monkeypatch):
     assert isinstance(end.value, Parsed) or end.value.code == 0
 
 
-@pytest.mark.parametrize("line", sorted({*command_lines()}))
-def test_a_guides_line_is_a_command_line(line, monkeypatch):
+@pytest.mark.parametrize("line", sorted({*lines_in_text()}))
+def test_a_line_in_a_guides_text_is_a_command_line(line, monkeypatch):
+    """Those of blocks are run by test_guides.py."""
     words = shlex.split(line)
     released = [word for word in words if re.fullmatch(r"checkpoints/\w+\.pt", word)]
     assert all((REPOSITORY / word).is_file() for word in released)
-    if line.startswith(OTHERS):
-        return
-    if words[0] == "bash":
+    if words[0] == "python3":
+        parse(words[2], words[3:], monkeypatch)
+    elif words[1] in SCRIPTS:
+        parse(SCRIPTS[words[1]], words[2:], monkeypatch)
+    else:
         assert (REPOSITORY / words[1]).is_file()
-        if words[1] in SCRIPTS:
-            parse(SCRIPTS[words[1]], words[2:], monkeypatch)
-        return
-    module, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1].removesuffix(".py"), words[2:])
-    assert words[0] == "python3"
-    parse(module, arguments, monkeypatch)
 
 
-def test_the_lines_are_found():
-    lines = {*command_lines()}
-    assert (
-        "python3 -m p1_cond_ddpm.sample runs/threes --weights checkpoints/p1_mnist.pt --count 20 --labels 3"
-        + (" --contrast 1.03")
-        in lines
-    )
-    assert len(lines) > 40
-
-
-def test_readmes_lines_of_faces_and_python_run(tmp_path):
-    """Shortened: one noise, two steps."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
-    noise, faces = joined(next(block for block in blocks if "p2_ddim.noise" in block))
-    faces = faces.replace("hw2_2.sh", f"{REPOSITORY}/hw2_2.sh").replace("checkpoints", f"{REPOSITORY}/checkpoints")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
-    for line in (noise.replace("--count 64", "--count 1"), f"{faces} --num-steps 2"):
-        subprocess.run(line, shell=True, check=True, cwd=tmp_path, env=environment, capture_output=True)
-    assert [path.name for path in (tmp_path / "runs" / "faces_out").iterdir()] == ["00.png"]
+def test_readmes_python_runs(tmp_path):
     code = re.search(r"```python\n(.*?)```", README, re.S)[1] + "print(*sevens.shape, *digits.shape)"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.stdout == "3 3 28 28 3\n", result.stderr
 

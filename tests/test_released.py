@@ -97,3 +97,13 @@ def test_domains(real_val, script, tmp_path, name, least):
     table = pd.read_csv(tmp_path / "pred.csv")
     assert table["image_name"].tolist() == [f"{number:05d}.png" for number in range(len(images))]
     assert np.mean(table["label"].to_numpy() == labels) >= least
+
+
+def test_the_demo_reaches_what_the_homework_requires(script, tmp_path):
+    result = script("demo.sh", "--out", tmp_path / "demo", "--table", tmp_path / "demo.csv", HW2_VENV=sys.prefix)
+    assert result.returncode == 0, result.stderr
+    number = lambda column: column.str.extract(r"([\d.]+)", expand=False).astype(float)
+    table = pd.read_csv(tmp_path / "demo.csv")
+    required, reached = number(table["required"]), number(table["reached"])
+    smaller = table["required"].str.startswith("<")
+    assert len(table) >= 3 and (reached < required)[smaller].all() and (reached >= required)[~smaller].all()
