@@ -14,7 +14,7 @@ import pytest
 
 from common.files import REPOSITORY
 from p1_cond_ddpm.sampling import GRADED
-from tests.helpers import GUIDES
+from tests.helpers import GUIDES, block_lines
 
 DOCS = REPOSITORY / "docs"
 SCRIPTS = {
@@ -23,7 +23,9 @@ SCRIPTS = {
     "hw2_3.sh": "p3_dann.predict",
     "hw2_download.sh": "homework.download",
     "demo.sh": "homework.demo",
+    "grade.sh": "homework.grade",
 }
+TESTS = ([], ["--current"], ["-m", "slow"], ["-m", "faults"])  # arguments of test.sh
 README = GUIDES[0].read_text(encoding="utf-8")
 MNIST = (DOCS / "mnist.md").read_text(encoding="utf-8")
 
@@ -32,10 +34,12 @@ class Parsed(Exception):
     """A command line that its module's own parser has taken."""
 
 
-def lines_in_text():
-    """Every command of a sentence or a table."""
+def lines_to_parse():
+    """Every command of a sentence or a table; of blocks those that test_guides.py runs with a stand-in for Python."""
     for guide in GUIDES:
-        yield from re.findall(r"`((?:bash|python3 -m) [^`…]+)`", guide.read_text(encoding="utf-8"))
+        text = guide.read_text(encoding="utf-8")
+        yield from re.findall(r"`((?:bash|python3 -m|python3 \w+\.py) [^`…]+)`", text)
+        yield from (line for line in block_lines(text) if line.startswith(("bash demo.sh", "bash test.sh")))
 
 
 def parse(module, arguments, monkeypatch):
@@ -53,18 +57,29 @@ def parse(module, arguments, monkeypatch):
     assert isinstance(end.value, Parsed) or end.value.code == 0
 
 
-@pytest.mark.parametrize("line", sorted({*lines_in_text()}))
+@pytest.mark.parametrize("line", sorted({*lines_to_parse()}))
 def test_a_line_in_a_guides_text_is_a_command_line(line, monkeypatch):
     """Those of blocks are run by test_guides.py."""
     words = shlex.split(line)
     released = [word for word in words if re.fullmatch(r"checkpoints/\w+\.pt", word)]
     assert all((REPOSITORY / word).is_file() for word in released)
     if words[0] == "python3":
-        parse(words[2], words[3:], monkeypatch)
+        module, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1].removesuffix(".py"), words[2:])
+        parse(module, arguments, monkeypatch)
     elif words[1] in SCRIPTS:
         parse(SCRIPTS[words[1]], words[2:], monkeypatch)
     else:
         assert (REPOSITORY / words[1]).is_file()
+        assert words[2:] in (TESTS if words[1] == "test.sh" else [[]])
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_commands_are_in_blocks_of_bash(guide):
+    """Elsewhere test_guides.py would not find them."""
+    text = guide.read_text(encoding="utf-8")
+    rest = re.sub(r"^```(bash|python|mermaid)\n.*?^```$", "", text, flags=re.S | re.M)
+    assert not re.findall(r"^[ \t]*(?:\$ )?(?:bash|python3|pip|torchrun) .*", rest, re.M)
+    assert {*re.findall(r"use_environment (\w+)", text)} <= {"graded", "current"}
 
 
 def test_readmes_python_runs(tmp_path):
@@ -101,6 +116,8 @@ def test_readmes_scores_are_those_of_docs():
     assert cells("| 2 faces | mean squared error")[0][-1] == demo.set_index("problem")["reached"]["2 faces"]
     homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]
     assert cells("| 2 faces | FID-768")[0][-1] == f"{homework['fid768'].iloc[-1]:.3f}"
+    rows = ("| 1 digits | accuracy of", "| 2 faces | mean squared error", "| 3 MNIST-M → SVHN", "| 3 MNIST-M → USPS")
+    assert [cells(row)[0][2] for row in rows] == demo["required"].tolist()
     table = pd.read_csv(DOCS / "p3_table.csv", index_col=0)
     assert [row[-1] for row in cells("| 3 MNIST-M → ")] == table.loc["DANN with self-training (released)"].tolist()
     found = re.search(r"DANN alone reaches ([\d.]+) % on SVHN where source alone has ([\d.]+) %", README).groups()
@@ -109,6 +126,25 @@ def test_readmes_scores_are_those_of_docs():
     runs = pd.read_csv(DOCS / "p3_runs.csv").query("target == 'svhn' and steps == 400").set_index("preset")
     reversal = re.search(r"no gain: ([\d.]+) % without it, ([\d.]+) % with it \(400 steps", README).groups()
     assert [f"{100 * runs['val_accuracy'][name]:.1f}" for name in ("no_reversal", "whole")] == [*reversal]
+
+
+def test_trainings_expect_what_docs_have():
+    expected = dict(re.findall(r"presets/(\w+)\.txt .* \| \d+ \| (.*) \|$", README, re.M))
+    names = ("p3_runs", "p1_seeds", "p2_steps", "p1_mnist_sweep")
+    runs, seeds, steps, sweep = (pd.read_csv(DOCS / f"{name}.csv") for name in names)
+    for target, length in (("svhn", 3600), ("usps", 400)):
+        whole = runs[(runs["preset"] == "whole") & (runs["target"] == target) & (runs["steps"] == length)]
+        reached = 100 * whole["val_accuracy"]
+        assert expected.pop(target) == f"{reached.min():.1f} to {reached.max():.1f} % (three seeds)" and len(whole) == 3
+    guided = 100 * seeds[seeds["guidance_scale"] == GRADED.guidance_scale]["given_judge"].mean()
+    homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]["fid768"].iloc[-1]
+    rows = "weights == 'c8aedfa3' and sampler == 'ddpm' and contrast == 1.03 and images == 1000"
+    digits = sweep.query(rows)["fid768"]
+    assert expected == {
+        "mnistm": f"{guided:.1f} % guided (one training)",
+        "celeba32": f"FID-768 {homework:.2f} (one training)",
+        "mnist": f"FID-768 {digits.min():.2f} to {digits.max():.2f} (one training)",
+    }
 
 
 def test_minutes_and_parameters_are_those_of_docs():

@@ -91,7 +91,10 @@ def clone(tmp_path, digit_folder, monkeypatch, undrawn):
     monkeypatch.setattr(flow, "FAST", ["--num-steps", "2"])
     monkeypatch.setattr(flow, "PROCESS", ["--num-steps", "8"])
     monkeypatch.setattr(report, "SOURCES", {root / "fresh" / path.name: most for path, most in report.SOURCES.items()})
-    monkeypatch.setattr(report, "DOCS", root / "fresh")
+    monkeypatch.setattr(report, "CHECKPOINTS", root / "checkpoints")
+    monkeypatch.setattr(digit_figures, "WEIGHTS", root / "checkpoints" / "p1_mnistm.pt")
+    check_figures = report.check_figures  # of what the guide drew, where a report is made of docs as they are
+    monkeypatch.setattr(report, "check_figures", lambda folder: check_figures(root / "docs"))
     monkeypatch.setattr(face_sweep, "MOST_STEPS", 3)
     monkeypatch.setattr(face_figures, "STEPS", (1, 2))
     monkeypatch.setattr(face_figures, "MOST_STEPS", 3)
@@ -134,5 +137,7 @@ def run_line(line):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_the_commands_of_a_guide_run(clone, environment, guide):
     for line in block_lines(guide.read_text(encoding="utf-8")):
-        if not line.startswith(OTHERS):
+        if line.startswith(OTHERS):
+            assert all(Path(word).exists() for word in shlex.split(line) if "/" in word)
+        else:
             run_line(line)
