@@ -182,15 +182,17 @@ def dpm_solver_pp_2m(
     timesteps: Sequence[int],
     *,
     prediction: str = "eps",
+    eta: float = 0.0,
     clip_x_0: bool = False,
     final_alpha_cumprod: float = 1.0,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
-    """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eta = 0 but of second order in the step.
+    """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eps computed anew but of second order.
 
     Each step extrapolates the estimate of x_0 from the last two; the first step and one that ends without noise, where
-    the log signal-to-noise ratio is infinite, are DDIM's.
+    the log signal-to-noise ratio is infinite, are DDIM's. eta = 1 adds DDPM's noise at every step.
 
-    Source: Lu et al. 2022 (DPM-Solver++), algorithm 2.
+    Source: Lu et al. 2022 (DPM-Solver++), algorithm 2, and with eta = 1 their SDE-DPM-Solver++(2M).
     """
     x, x_0_before, h_before = x_T, None, 0.0
     for t, abar, abar_prev in _levels(schedule, timesteps, final_alpha_cumprod):
@@ -203,7 +205,10 @@ def dpm_solver_pp_2m(
         estimate = x_0
         if x_0_before is not None and h < math.inf:
             estimate = x_0 + (x_0 - x_0_before) * (h / (2 * h_before))
-        x = sigma / sigma_before * x + signal * (1 - decay) * estimate
+        kept = math.sqrt(1 - eta**2 * (1 - decay**2))  # share of the noise that is not drawn anew
+        x = kept * sigma / sigma_before * x + signal * (1 - kept * decay) * estimate
+        if kept < 1 and sigma > 0:
+            x = x + sigma * math.sqrt(1 - kept**2) * randn_like(x)
         x_0_before, h_before = x_0, h
         yield Step(t, x, x_0)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"
-SAMPLERS = ("dpm", "ddim", "ddpm")
+SAMPLERS = ("sde", "dpm", "ddpm", "ddim")
 INTERVALS = ("guidance_interval", "autoguidance_interval")  # of the options
 
 
@@ -36,7 +36,9 @@ INTERVALS = ("guidance_interval", "autoguidance_interval")  # of the options
 class SampleOptions:
     """Sampling; the defaults are the graded images'."""
 
-    sampler: str = option("ddpm", "DPM-Solver++(2M), DDIM with eta = 0, or DDPM", choices=SAMPLERS)
+    sampler: str = option(
+        "ddpm", "SDE-DPM-Solver++(2M), DPM-Solver++(2M), DDPM, or DDIM with eta = 0", choices=SAMPLERS
+    )
     num_steps: int = option(16, "steps", smallest=1, largest=1000)
     spacing: float = option(
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
@@ -91,19 +93,11 @@ def sampler_steps(
         guide_scale=options.autoguidance,
         guide_interval=options.autoguidance_interval,
     )
-    if options.sampler == "dpm":
-        return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, prediction="v", clip_x_0=True)
-    return ddim(
-        denoise,
-        x_T,
-        schedule,
-        timesteps,
-        prediction="v",
-        eta=1.0 if options.sampler == "ddpm" else 0.0,
-        clip_x_0=True,
-        use_clipped_model_output=True,
-        randn_like=randn_like,
-    )
+    eta = 1.0 if options.sampler in ("ddpm", "sde") else 0.0
+    common: dict[str, Any] = {"prediction": "v", "eta": eta, "clip_x_0": True, "randn_like": randn_like}
+    if options.sampler in ("dpm", "sde"):
+        return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, **common)
+    return ddim(denoise, x_T, schedule, timesteps, use_clipped_model_output=True, **common)
 
 
 def starting_noise(model: UNet, seeds: Sequence[int], device: torch.device) -> tuple[Tensor, RandnLike]:

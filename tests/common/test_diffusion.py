@@ -111,13 +111,14 @@ def test_samples_keep_the_type_of_the_starting_noise_whatever_the_network_comput
         assert run(sampler(lambda x, t: x.bfloat16(), x_T, NoiseSchedule.linear(), [900, 500, 10])).x.dtype == x_T.dtype
 
 
-def test_without_eta_no_noise_is_drawn():
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m])
+def test_without_eta_no_noise_is_drawn(sampler):
     drawn = []
     randn_like = lambda x: drawn.append(1) or torch.randn_like(x)
     x_T, schedule = torch.randn(1, 1, 2, 2), NoiseSchedule.linear()
-    run(ddim(lambda x, t: x, x_T, schedule, [900, 10], randn_like=randn_like))
+    run(sampler(lambda x, t: x, x_T, schedule, [900, 10], randn_like=randn_like))
     assert not drawn
-    run(ddim(lambda x, t: x, x_T, schedule, [900, 10], eta=1.0, randn_like=randn_like))
+    run(sampler(lambda x, t: x, x_T, schedule, [900, 10], eta=1.0, randn_like=randn_like))
     assert len(drawn) == 1  # none in the last step
 
 

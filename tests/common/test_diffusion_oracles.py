@@ -119,19 +119,31 @@ def test_ddim_of_the_exact_denoiser_ends_on_the_data():
     assert len(sides.unique()) == 2  # both modes are reached
 
 
-def test_dpm_solver_agrees_with_diffusers():
+@pytest.mark.parametrize("eta, name", [(0.0, "dpmsolver++"), (1.0, "sde-dpmsolver++")])
+def test_dpm_solver_agrees_with_diffusers(eta, name):
     schedule = NoiseSchedule.linear()
-    oracle = DPMSolverMultistepScheduler(
-        beta_start=1e-4, beta_end=2e-2, lower_order_final=True, timestep_spacing="leading", steps_offset=1
-    )
+    how = {"lower_order_final": True, "timestep_spacing": "leading", "steps_offset": 1, "algorithm_type": name}
+    oracle = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=2e-2, **how)
     oracle.set_timesteps(20)
     theirs = x_T = torch.randn(2, 3, 8, 8, generator=generator(1)).double()
     denoise = lambda x, t: torch.tanh(x * 1.3 + t[:, None, None, None] / 500)
     final = (1 / (1 + oracle.sigmas[-1].double() ** 2)).item()
-    ours = run(dpm_solver_pp_2m(denoise, x_T, schedule, oracle.timesteps.tolist(), final_alpha_cumprod=final)).x
+    noise = generator(2)
+    randn_like = lambda x: torch.randn(x.shape, generator=noise, dtype=x.dtype)
+    options = {"eta": eta, "final_alpha_cumprod": final, "randn_like": randn_like}
+    ours = run(dpm_solver_pp_2m(denoise, x_T, schedule, oracle.timesteps.tolist(), **options)).x
+    noise = generator(2)
     for t in oracle.timesteps:
-        theirs = oracle.step(denoise(theirs, t.repeat(2)), t, theirs).prev_sample
+        theirs = oracle.step(denoise(theirs, t.repeat(2)), t, theirs, generator=noise).prev_sample
     assert torch.allclose(ours, theirs, atol=1e-3)
+
+
+def test_half_of_eta_keeps_the_levels_noise():
+    """Of data that is zero, every x has the variance 1 - abar, whatever eta is."""
+    schedule, x_T = NoiseSchedule.linear(), torch.randn(20_000, 1, 1, 1, generator=generator(3)).double()
+    denoise = lambda x, t: x / (1 - schedule.alphas_cumprod[t[0]]).sqrt()
+    for step, t in zip(dpm_solver_pp_2m(denoise, x_T, schedule, [999, 600, 300, 100], eta=0.5), [600, 300, 100]):
+        assert step.x.var() == pytest.approx(1 - schedule.alphas_cumprod[t].item(), rel=0.03)
 
 
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m])

@@ -48,13 +48,12 @@ def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
     found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
     how = {"guide": model.guide, "guide_scale": 3.0, "guide_interval": (500, 900)}
     denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700), **how)
-    common = {"prediction": "v", "clip_x_0": True}
+    common = {"prediction": "v", "clip_x_0": True, "randn_like": per_sample_noise([1, 2])}
     given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199])
-    if sampler == "dpm":
-        expected = dpm_solver_pp_2m(*given, **common)
+    if sampler in ("dpm", "sde"):
+        expected = dpm_solver_pp_2m(*given, eta={"dpm": 0.0, "sde": 1.0}[sampler], **common)
     else:
-        common |= {"use_clipped_model_output": True, "randn_like": per_sample_noise([1, 2])}
-        expected = ddim(*given, eta={"ddim": 0.0, "ddpm": 1.0}[sampler], **common)
+        expected = ddim(*given, eta={"ddim": 0.0, "ddpm": 1.0}[sampler], use_clipped_model_output=True, **common)
     assert torch.equal(found, run(expected).x)
 
 
