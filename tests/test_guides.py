@@ -98,6 +98,7 @@ def clone(tmp_path, digit_folder, monkeypatch, undrawn):
     monkeypatch.setattr(face_sweep, "MOST_STEPS", 3)
     monkeypatch.setattr(face_figures, "STEPS", (1, 2))
     monkeypatch.setattr(face_figures, "MOST_STEPS", 3)
+    monkeypatch.setattr(face_figures, "EDIT_STEPS", 2)
     faces = lambda *given, num_steps=2, **how: sampling.sample_faces(*given, num_steps=num_steps, **how)
     for module in (face_figures, interpolate):
         monkeypatch.setattr(module, "sample_faces", faces)

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,19 +27,42 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     assert noise.main([str(tmp_path / "noise"), "--count", "4"]) == 0
     digest = sha256(tmp_path / "w.pt")[:8]
     (tmp_path / "steps.csv").write_text(
-        f"weights,precision,use_clipped_model_output,steps,distance,fid768\n"
-        f"{digest},bf16,False,1,9,0.5\n{digest},bf16,False,2,3,0.4\n"
+        f"weights,precision,use_clipped_model_output,steps,distance,fid768,inversion\n"
+        f"{digest},bf16,False,1,9,0.5,7\n{digest},bf16,False,2,3,0.4,6\n"
     )
+    np.savez(tmp_path / "faces.npz", images=np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3), dtype=np.uint8))
     arguments = [str(tmp_path / "w.pt"), "--out", str(tmp_path / "figures")]
-    for source in (["--noise-dir", str(tmp_path / "noise")], ["--sweep", str(tmp_path / "steps.csv")]):
+    measured = ["--sweep", str(tmp_path / "steps.csv"), "--faces", str(tmp_path / "faces.npz")]
+    for source in (["--noise-dir", str(tmp_path / "noise")], measured):
         assert figures.main([*arguments, *source]) == 0
     (tmp_path / "figures" / "p2_eta.png").unlink()
     assert figures.main([*arguments, "--only", "eta"]) == 0
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["p2_eta.png", "p2_grid.png", "p2_interpolation.svg", "p2_inversion.png", "p2_steps.svg"]
-    assert {*sources_of(tmp_path / "figures" / "p2_steps.svg")} == {"w.pt", "steps.csv"}
+    drawn = ["p2_edit.png", "p2_eta.png", "p2_grid.png", "p2_interpolation.svg", "p2_inversion.png", "p2_steps.svg"]
+    assert names == drawn
+    for name in ("p2_steps.svg", "p2_inversion.png"):
+        assert {*sources_of(tmp_path / "figures" / name)} == {"w.pt", "steps.csv"}
     words = (tmp_path / "figures" / "p2_steps.svg").read_text()
     assert "noise kept" in words and "noise computed anew" not in words  # as the sweep has it
+
+
+def test_an_edit_goes_from_one_face_to_the_other(monkeypatch):
+    """A network that predicts no noise is inverted exactly but for the clipping of x_0."""
+    shown = []
+    monkeypatch.setattr(figures, "show_pictures", lambda axis, images, columns, **names: shown.append(images))
+    pair = torch.stack([torch.full((3, 32, 32), level, dtype=torch.uint8) for level in (60, 200)])
+    figure = figures.draw_edit(lambda x, t: torch.zeros_like(x), pair)
+    by_noise, by_pixel = shown[0].float().mean(dim=(1, 2, 3)).unflatten(0, (2, figures.EDIT_POINTS))
+    assert by_pixel.tolist() == pytest.approx(torch.linspace(60, 200, 9).tolist(), abs=1)
+    assert by_noise[[0, -1]].tolist() == pytest.approx([60, 200], abs=1) and len(shown[0]) == 18
+    assert "within 0.0 grey levels" in figure.axes[0].get_xlabel()
+
+
+def test_an_edit_needs_faces(tmp_path, capsys):
+    config = FaceUNetConfig(widths=(32,), attention_levels=(), time_channels=16, embedding=16)
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    assert figures.main([str(tmp_path / "w.pt"), "--only", "edit", "--out", str(tmp_path / "out")]) == 2
+    assert "give --faces" in capsys.readouterr().err
 
 
 def test_the_steps_have_a_line_for_each_convention(tmp_path):
