@@ -36,7 +36,12 @@ from p1_cond_ddpm.sampling import (
 from p1_cond_ddpm.scores import REAL
 from p1_cond_ddpm.unet import UNet
 
-SAMPLER_STYLES = {"dpm": ("DPM-Solver++(2M)", BLUE), "ddpm": ("DDPM", ORANGE), "ddim": ("DDIM", GREY)}
+SAMPLER_STYLES = {
+    "sde": ("SDE-DPM-Solver++(2M)", ORANGE),
+    "dpm": ("DPM-Solver++(2M)", BLUE),
+    "ddpm": ("DDPM", ORANGE),
+    "ddim": ("DDIM", GREY),
+}
 LABELS = ((5, -3), (-15, 3), (3, -9))  # where the scales of one line, the next and so on stand beside their points
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
