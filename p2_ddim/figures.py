@@ -56,7 +56,8 @@ CURVES = {
     "fid768": "FID-768",
     "inversion": "distance after inversion, grey levels",
 }
-EDIT_STEPS, EDIT_POINTS = 250, 9  # of the sampler, which inversion needs many of, and faces in a row
+CURVES_OF = {"steps": ("distance", "fid768"), "inversion": ("inversion",)}  # names of figures
+EDIT_STEPS, EDIT_POINTS = 250, 9  # many steps, as inversion needs them; faces in a row
 EPS_STYLES: dict[bool, dict[str, Any]] = {  # what becomes of eps where x_0 was clipped
     True: {"color": BLUE, "marker": "o", "label": "noise computed anew"},
     False: {"color": ORANGE, "marker": "s", "label": "noise kept (course)"},
@@ -83,7 +84,7 @@ def draw_steps(denoise: Denoiser, x_T: Tensor, sweep: pd.DataFrame) -> Figure:
     """
     all_steps = [*STEPS, MOST_STEPS]
     faces = torch.cat([to_pictures(sample_faces(denoise, x_T, num_steps=steps)) for steps in all_steps])
-    figure, pictures = beside_curves(sweep, ["distance", "fid768"], height=2.9)
+    figure, pictures = beside_curves(sweep, CURVES_OF["steps"], height=2.9)
     show_pictures(pictures, faces, len(x_T), rows=[f"{steps} steps" for steps in all_steps])
     return figure
 
@@ -120,7 +121,7 @@ def draw_inversion(denoise: Denoiser, x_T: Tensor, sweep: pd.DataFrame) -> Figur
         "its noise": to_pictures(noises.clamp(-3, 3)),
         "face again": to_uint8(again.cpu()),
     }
-    figure, axis = beside_curves(sweep, ["inversion"], height=2.3)
+    figure, axis = beside_curves(sweep, CURVES_OF["inversion"], height=2.3)
     show_pictures(axis, torch.cat(list(rows.values())), len(x_T), rows=list(rows))
     axis.set_xlabel(f"root-mean-square difference: {rmse(rows['face'], rows['face again']):.1f} grey levels")
     return figure
@@ -176,13 +177,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [name.split(".")[0] for name in FIGURES]
     parser.add_argument("unet_pt", type=some_path, help="the course's UNet.pt, or weights of p2_ddim.train")
     parser.add_argument("--noise-dir", type=some_path, help="folder of four noises or more (default: seeded ones)")
-    parser.add_argument("--size", type=int, default=32, help="side of noises from a seed (default: 32)")
+    parser.add_argument(
+        "--size", type=int, default=32, help="side of seeded noises and, beside them, of --faces (default: 32)"
+    )
     parser.add_argument("--sweep", type=some_path, help="CSV of p2_ddim.sweep for the figures of steps and inversion")
-    parser.add_argument("--faces", help="pictures whose first two are edited, PATH or PATH:FIRST:END (see common.fid)")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="some of the figures (default: all)")
+    parser.add_argument("--faces", help="pictures (see common.fid); the edit goes from the first to the second")
+    parser.add_argument("--only", nargs="+", choices=names, help="some of the figures (default: all that are possible)")
     parser.add_argument("--out", type=some_path, required=True, help="folder for the figures")
     add_device(parser)
     arguments = parser.parse_args(argv)
+    lacking = {
+        "grid": "its noises are from seeds; leave --noise-dir out" if arguments.noise_dir else "",
+        "edit": "" if arguments.faces else "give --faces, two pictures or more",
+    }
+    for name in arguments.only or ():
+        if lacking.get(name):
+            raise UserError(f"--only {name}: {lacking[name]}")
     device = choose_device(arguments.device)
     model = for_inference(load_face_unet(arguments.unet_pt), device)
     x_T = starting_noises(arguments.noise_dir, arguments.size, 4).to(device)
@@ -190,17 +200,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = measured(arguments.sweep, arguments.unet_pt) if arguments.sweep else pd.DataFrame()
     pair = None
     if arguments.faces:
-        pair = torch.from_numpy(read_set(arguments.faces, arguments.size)[:2]).permute(0, 3, 1, 2).to(device)
-    elif "edit" in arguments.only and arguments.only != names:
-        raise UserError("--only edit: give --faces, two pictures or more")
+        pair = torch.from_numpy(read_set(arguments.faces, x_T.shape[-1])[:2]).permute(0, 3, 1, 2).to(device)
     given = Inputs(model, x_T, many, sweep, pair)
     for file, draw in FIGURES.items():
         name = file.split(".")[0]
-        lacking = {"grid": bool(arguments.noise_dir), "edit": pair is None}
-        if name not in arguments.only or lacking.get(name):
+        if name not in (arguments.only or names) or lacking.get(name):
             continue
         drawn, path = draw(given), arguments.out / f"p2_{file}"
-        swept = name in ("steps", "inversion") and arguments.sweep
+        swept = any(curve in sweep for curve in CURVES_OF.get(name, ()))
         sources = [arguments.unet_pt, *([arguments.sweep] if swept else [])]
         if isinstance(drawn, Tensor):
             save_picture(drawn, path, sources, enlarged=2)

@@ -58,11 +58,35 @@ def test_an_edit_goes_from_one_face_to_the_other(monkeypatch):
     assert "within 0.0 grey levels" in figure.axes[0].get_xlabel()
 
 
-def test_an_edit_needs_faces(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "given, words",
+    [("--only edit", "edit: give --faces"), ("--only grid --noise-dir N", "grid: its noises are from seeds")],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused(tmp_path, capsys, given, words):
+    assert figures.main([str(tmp_path / "w.pt"), *given.split(), "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_edited_faces_are_as_large_as_the_noises(tmp_path, monkeypatch):
+    config, sizes = FaceUNetConfig(widths=(32,), attention_levels=(), time_channels=16, embedding=16), []
+    save_weights(tmp_path / "w.pt", FaceUNet(config), config)
+    assert noise.main([str(tmp_path / "noise"), "--count", "4", "--size", "64"]) == 0
+    np.savez(tmp_path / "faces.npz", images=np.zeros((2, 96, 96, 3), dtype=np.uint8))
+    monkeypatch.setattr(figures, "draw_edit", lambda denoise, pair: sizes.append(pair.shape) or pair[0])
+    given = ["--noise-dir", str(tmp_path / "noise"), "--faces", str(tmp_path / "faces.npz"), "--only", "edit"]
+    assert figures.main([str(tmp_path / "w.pt"), *given, "--out", str(tmp_path / "out")]) == 0
+    assert sizes == [(2, 3, 64, 64)]
+
+
+def test_the_inversion_names_the_sweep_only_where_it_shows_it(tmp_path, monkeypatch):
     config = FaceUNetConfig(widths=(32,), attention_levels=(), time_channels=16, embedding=16)
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
-    assert figures.main([str(tmp_path / "w.pt"), "--only", "edit", "--out", str(tmp_path / "out")]) == 2
-    assert "give --faces" in capsys.readouterr().err
+    monkeypatch.setattr(figures, "draw_inversion", lambda denoise, x_T, sweep: torch.zeros(3, 8, 8, dtype=torch.uint8))
+    row = f"{sha256(tmp_path / 'w.pt')[:8]},bf16,False,1,9"
+    (tmp_path / "steps.csv").write_text(f"weights,precision,use_clipped_model_output,steps,distance\n{row}\n")
+    given = ["--sweep", str(tmp_path / "steps.csv"), "--only", "inversion", "--out", str(tmp_path / "out")]
+    assert figures.main([str(tmp_path / "w.pt"), *given]) == 0
+    assert {*sources_of(tmp_path / "out" / "p2_inversion.png")} == {"w.pt"}
 
 
 def test_the_steps_have_a_line_for_each_convention(tmp_path):
