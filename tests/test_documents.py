@@ -12,6 +12,7 @@ import sys
 import pandas as pd
 import pytest
 
+from common.checkpoint import CHECKPOINTS, weights_id
 from common.files import REPOSITORY
 from p1_cond_ddpm.sampling import GRADED
 from tests.helpers import GUIDES, block_lines
@@ -120,6 +121,10 @@ def test_readmes_scores_are_those_of_docs():
     assert [cells(row)[0][2] for row in rows] == demo["required"].tolist()
     table = pd.read_csv(DOCS / "p3_table.csv", index_col=0)
     assert [row[-1] for row in cells("| 3 MNIST-M → ")] == table.loc["DANN with self-training (released)"].tolist()
+    runs = pd.read_csv(DOCS / "p3_runs.csv").set_index("weights")["val_accuracy"]
+    for name, problem in (("p3_svhn.pt", "3 MNIST-M to SVHN"), ("p3_usps.pt", "3 MNIST-M to USPS")):
+        released = runs[weights_id(CHECKPOINTS / name)]  # the demo judges these
+        assert demo.set_index("problem")["reached"][problem] == f"{100 * released:.1f} %"
     found = re.search(r"DANN alone reaches ([\d.]+) % on SVHN where source alone has ([\d.]+) %", README).groups()
     rows = table["MNIST-M → SVHN"][["adaptation (DANN)", "trained on source"]]
     assert [text.split()[0] for text in rows] == [*found]
