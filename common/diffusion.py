@@ -190,7 +190,7 @@ def dpm_solver_pp_2m(
     """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eps computed anew but of second order.
 
     Each step extrapolates the estimate of x_0 from the last two; the first step and one that ends without noise, where
-    the log signal-to-noise ratio is infinite, are DDIM's. eta = 1 adds DDPM's noise at every step.
+    the log signal-to-noise ratio is infinite, are DDIM's. eta = 1 adds DDPM's noise, which needs timesteps that fall.
 
     Source: Lu et al. 2022 (DPM-Solver++), algorithm 2, and with eta = 1 their SDE-DPM-Solver++(2M).
     """

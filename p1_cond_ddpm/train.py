@@ -36,7 +36,9 @@ class TrainOptions:
 
     batch_size: int = option(128, "images per step and process", smallest=1)
     label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
-    loss: str = option("v", "of v, of the noise, or of x_0 with Min-SNR's weights", choices=("v", "noise", "min_snr"))
+    loss: str = option(
+        "v", "squared error of v, of the noise, or of x_0 with Min-SNR's weights", choices=("v", "noise", "min_snr")
+    )
 
 
 def check_network(config: UNetConfig) -> None:
@@ -73,8 +75,8 @@ def v_loss(
 ) -> Tensor:
     """Weighted mean squared error of v at random timesteps, for x_0 (B, C, H, W) in [-1, 1] and labels (B,) int64.
 
-    At one x_t the noise's squared error is abar times that of v, and x_0's 1 - abar times. The loss "noise" is the one;
-    "min_snr" weights the other by the signal-to-noise ratio abar / (1 - abar), but by largest_snr at most.
+    At one x_t the noise's squared error is abar times that of v, and x_0's is 1 - abar times that of v. `loss` chooses
+    "v", "noise", or "min_snr": x_0's, weighted by the signal-to-noise ratio abar / (1 - abar), at most largest_snr.
     Each label becomes null_label with probability label_dropout, which trains the unconditional network too (Ho &
     Salimans 2022). Random numbers come from torch's global generator.
 
