@@ -141,7 +141,7 @@ def draw_edit(denoise: Denoiser, pair: Tensor) -> Figure:
     rows = torch.cat([to_uint8(some.clamp(-1, 1).cpu()) for some in (between, blended)])
     show_pictures(axis, rows, EDIT_POINTS, rows=["by noise", "by pixel"])
     again = to_uint8(between[[0, -1]].clamp(-1, 1).cpu())
-    axis.set_xlabel(f"share of the second face; the ends come back to within {rmse(again, pair.cpu()):.1f} grey levels")
+    axis.set_xlabel(f"root-mean-square difference of the ends to the faces: {rmse(again, pair.cpu()):.1f} grey levels")
     return figure
 
 

@@ -55,7 +55,7 @@ def test_an_edit_goes_from_one_face_to_the_other(monkeypatch):
     by_noise, by_pixel = shown[0].float().mean(dim=(1, 2, 3)).unflatten(0, (2, figures.EDIT_POINTS))
     assert by_pixel.tolist() == pytest.approx(torch.linspace(60, 200, 9).tolist(), abs=1)
     assert by_noise[[0, -1]].tolist() == pytest.approx([60, 200], abs=1) and len(shown[0]) == 18
-    assert "within 0.0 grey levels" in figure.axes[0].get_xlabel()
+    assert "faces: 0.0 grey levels" in figure.axes[0].get_xlabel()
 
 
 @pytest.mark.parametrize(
