@@ -18,6 +18,7 @@ def test_distance_is_in_grey_levels():
 def test_every_figure_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "STEPS", (1, 2))
     monkeypatch.setattr(figures, "MOST_STEPS", 3)
+    monkeypatch.setattr(figures, "EDIT_STEPS", 2)
     monkeypatch.setattr(
         figures, "sample_faces", lambda *a, num_steps=2, **k: sample_faces(*a, num_steps=num_steps, **k)
     )
