@@ -39,6 +39,7 @@ class TrainOptions:
     size: int = option(64, "side of the training pictures, a multiple of 32", smallest=32)
     batch_size: int = option(64, "images per step and process", smallest=1)
     held_out: int = option(0, "last pictures, in order of name, that training never sees", smallest=0)
+    loss: str = option("min_snr", "squared error of the noise, or with Min-SNR's weights", choices=("noise", "min_snr"))
 
 
 def start_as_identity(model: FaceUNet) -> FaceUNet:
@@ -97,13 +98,18 @@ def start_from(model: FaceUNet, smaller: FaceUNet) -> None:
 
 
 def eps_loss(
-    model: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, x_0: Tensor, *, largest_snr: float = 5.0
+    model: Callable[[Tensor, Tensor], Tensor],
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    *,
+    loss: str = "min_snr",
+    largest_snr: float = 5.0,
 ) -> Tensor:
     """Mean squared error of the predicted noise at random timesteps, for x_0 (B, 3, H, W) in [-1, 1].
 
-    Where the signal-to-noise ratio is above largest_snr, the weight is largest_snr over that ratio: fine grain is hard
-    to predict, and its large errors would otherwise rule the gradient. Random numbers come from torch's global
-    generator.
+    `loss` is "noise" or "min_snr". With the latter, where the signal-to-noise ratio is above largest_snr, the weight is
+    largest_snr over that ratio: fine grain is hard to predict, and its large errors would otherwise rule the gradient.
+    Random numbers come from torch's global generator.
 
     Sources: Ho et al. 2020, equation 14; Hang et al. 2023 (Min-SNR weighting), section 3.4.
     """
@@ -111,7 +117,9 @@ def eps_loss(
     noise = torch.randn_like(x_0)
     signal, sigma = schedule.signal_and_noise(t, x_0)
     errors = (model(schedule.add_noise(x_0, noise, t), t).float() - noise).square()
-    return (errors * (largest_snr * (sigma / signal).square()).clamp(max=1)).mean()
+    if loss == "min_snr":
+        errors = errors * (largest_snr * (sigma / signal).square()).clamp(max=1)
+    return errors.mean()
 
 
 @command
@@ -149,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = batch_at(len(images), train.batch_size, seed=options.seed, step=step.batch).to(device)
         x_0 = to_unit_range(images[rows])
         mirrored = (torch.rand(len(x_0), device=device) < 0.5)[:, None, None, None]
-        return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0)), {}
+        return eps_loss(network, schedule, torch.where(mirrored, x_0.flip(3), x_0), loss=train.loss), {}
 
     def preview(ema: nn.Module) -> Tensor:
         count = max(1, (PREVIEW_SIDE // train.size) ** 2)

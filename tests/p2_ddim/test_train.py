@@ -50,6 +50,9 @@ def test_the_true_noise_has_no_loss_and_a_fresh_network_that_of_the_weights():
     assert train.eps_loss(fresh, schedule, torch.randn(64, 3, 32, 32)).item() == pytest.approx(
         weights.mean().item(), abs=0.01
     )
+    assert train.eps_loss(fresh, schedule, torch.randn(64, 3, 32, 32), loss="noise").item() == pytest.approx(
+        1, abs=0.02
+    )
 
 
 def test_trained_weights_are_an_averaged_face_network_that_samples(faces):
@@ -67,11 +70,18 @@ def test_faces_are_mirrored_left_to_right_at_times(faces, monkeypatch):
     picture = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) // 13
     np.savez(faces / "same.npz", images=np.stack([picture.astype(np.uint8)] * 4))
     seen, eps_loss = [], train.eps_loss
-    monkeypatch.setattr(train, "eps_loss", lambda network, s, x_0: seen.extend(x_0) or eps_loss(network, s, x_0))
+    monkeypatch.setattr(train, "eps_loss", lambda network, s, x_0, loss: seen.extend(x_0) or eps_loss(network, s, x_0))
     assert train.main(["--data", str(faces / "same.npz"), "--run-dir", str(faces / "run"), *SMALL]) == 0
     plain = to_unit_range(read_pictures(faces / "same.npz"))[0]
     kinds = [(torch.equal(x_0, plain), torch.equal(x_0, plain.flip(2))) for x_0 in seen]
     assert {*kinds} == {(True, False), (False, True)}
+
+
+def test_the_loss_is_the_one_asked_for(faces, monkeypatch):
+    asked, eps_loss = [], train.eps_loss
+    monkeypatch.setattr(train, "eps_loss", lambda *args, loss: asked.append(loss) or eps_loss(*args, loss=loss))
+    options = ["--data", str(faces / "faces.npz"), "--run-dir", str(faces / "run"), *SMALL, "--loss", "noise"]
+    assert train.main(options) == 0 and {*asked} == {"noise"}
 
 
 @pytest.mark.parametrize(
