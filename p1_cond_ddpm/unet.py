@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.config import option
+from common.device import layout
 from common.diffusion import NoiseSchedule
 from common.layers import doubled, zero_init
 
@@ -138,7 +139,8 @@ class UNet(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         embedding = F.silu(self.time(timestep_embedding(t, self.time[0].in_features)) + self.label(labels))
-        x = self.input(F.pixel_unshuffle(x_t, self.config.patch_size))
+        patches = F.pixel_unshuffle(x_t, self.config.patch_size)
+        x = self.input(patches.contiguous(memory_format=layout(x_t.device)))
         skips = []
         for stage in self.down:
             if isinstance(stage, nn.Conv2d):
@@ -155,7 +157,7 @@ class UNet(nn.Module):
                 continue
             for merge, block in zip(stage[::2], stage[1::2]):
                 x = block(merge(torch.cat([x, skips.pop()], dim=1)), embedding)
-        return F.pixel_shuffle(self.output(F.silu(self.norm(x))), self.config.patch_size)
+        return F.pixel_shuffle(self.output(F.silu(self.norm(x))), self.config.patch_size).contiguous()
 
 
 def without_guide(model: UNet) -> UNet:

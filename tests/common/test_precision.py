@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from common.device import make_scaler, training_precision, usable_precision
+from common.device import has_bf16, layout, make_scaler, training_precision, usable_precision
 from common.training import fit
 from tests.tiny_training import OPTIONS, Interrupted, interrupted_at, loss, network
 
@@ -31,6 +31,17 @@ def test_a_gpu_without_bf16_trains_in_fp16_and_samples_in_float32(
 ):
     monkeypatch.setattr("common.device.has_bf16", lambda device: has_bf16)
     assert (usable_precision(device, asked), training_precision(device, asked)) == (sampling, training)
+
+
+@pytest.mark.parametrize(
+    "flags, bf16, tiles", [("sse2", 0, 0), ("avx512_bf16", 1, 0), ("amx_bf16", 1, 1), ("bf16", 1, 0)]
+)
+def test_what_a_cpu_can_do_is_read_off_its_flags(monkeypatch, tmp_path, flags, bf16, tiles):
+    (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flags} sse\n", encoding="utf-8")
+    monkeypatch.setattr("common.device.CPU_FLAGS", tmp_path / "cpuinfo")
+    assert has_bf16.__wrapped__(CPU) == bool(bf16)
+    assert (layout.__wrapped__(CPU) is torch.channels_last) == bool(tiles)
+    assert layout.__wrapped__(GPU) is torch.contiguous_format
 
 
 def test_only_fp16_is_scaled(monkeypatch):

@@ -31,3 +31,15 @@ def test_every_parameter_gets_a_gradient():
     model = randomised(UNet(SMALL)).train()
     model(torch.randn(11, 3, 28, 28), torch.arange(11) * 90, torch.arange(11)).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
+def test_the_layout_of_feature_maps_changes_nothing_but_rounding(monkeypatch):
+    model = randomised(UNet(SMALL))
+    arguments = torch.randn(2, 3, 28, 28), torch.tensor([100, 500]), torch.tensor([1, 2])
+    seen, outputs = [], []
+    model.output.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        monkeypatch.setattr("p1_cond_ddpm.unet.layout", lambda device, layout=layout: layout)
+        outputs.append(model(*arguments))
+        assert seen[-1].is_contiguous(memory_format=layout) and outputs[-1].is_contiguous()
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
