@@ -1,7 +1,7 @@
-"""The denoiser of problem 1: a small class-conditional U-Net that works on 2 x 2 patches.
+"""The denoiser of problem 1: a small class-conditional U-Net, at full resolution or on patches.
 
-A 28 x 28 image enters as 14 x 14 patches of 12 channels and leaves the same way, which makes a step about four times
-cheaper than at full resolution. The network predicts v = sqrt(abar) noise - sqrt(1 - abar) x_0 (see loss.py).
+On 2 x 2 patches a 28 x 28 image enters as 14 x 14 positions of 12 channels and leaves the same way, which makes a step
+cheaper and the digits worse. The network predicts v = sqrt(abar) noise - sqrt(1 - abar) x_0 (see train.py).
 
 Sources: U-Net for diffusion, Ho et al. 2020; scale-and-shift conditioning, Dhariwal & Nichol 2021; working on patches
 and spending the depth at low resolution, Hoogeboom et al. 2023 (simple diffusion).
