@@ -184,13 +184,15 @@ def dpm_solver_pp_2m(
     prediction: str = "eps",
     eta: float = 0.0,
     clip_x_0: bool = False,
+    second_order_below: int | None = None,
     final_alpha_cumprod: float = 1.0,
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """Yield every step from x_T (B, C, H, W) down to x_0, like `ddim` with eps computed anew but of second order.
 
     Each step extrapolates the estimate of x_0 from the last two; the first step and one that ends without noise, where
-    the log signal-to-noise ratio is infinite, are DDIM's. eta = 1 adds DDPM's noise, which needs timesteps that fall.
+    the log signal-to-noise ratio is infinite, are DDIM's, and so are those from second_order_below on, if given.
+    eta = 1 adds DDPM's noise, which needs timesteps that fall.
 
     Source: Lu et al. 2022 (DPM-Solver++), algorithm 2, and with eta = 1 their SDE-DPM-Solver++(2M).
     """
@@ -203,7 +205,8 @@ def dpm_solver_pp_2m(
         decay = sigma * math.sqrt(abar) / (signal * sigma_before)  # exp(-h)
         h = -math.log(decay) if decay > 0 else math.inf
         estimate = x_0
-        if x_0_before is not None and h < math.inf:
+        first_order = second_order_below is not None and t >= second_order_below
+        if x_0_before is not None and h < math.inf and not first_order:
             estimate = x_0 + (x_0 - x_0_before) * (h / (2 * h_before))
         kept = math.sqrt(1 - eta**2 * (1 - decay**2))  # share of the noise that is not drawn anew
         x = kept * sigma / sigma_before * x + signal * (1 - kept * decay) * estimate

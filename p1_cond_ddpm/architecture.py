@@ -120,12 +120,14 @@ def draw_architecture(model: UNet, *, size: int = 28) -> Figure:
     draw_boxes(axis, layers, base)
     draw_arrows(axis, model, layers, base)
     last, middle, image = len(layers) - 1, HEIGHT / 2, f"{size}×{size}×{config.image_channels}"
-    inside = layers[-1].shape
-    patches = f"{config.patch_size}×{config.patch_size} patches"
+    given, predicted = f"$x_t$, {image}", f"$v$, {image}"
+    if config.patch_size > 1:
+        inside, patches = layers[-1].shape, f"{config.patch_size}×{config.patch_size} patches"
+        given, predicted = f"{given}\nas {patches}:\n{inside}", f"{inside}:\n{patches}\nof {predicted}"
     path(axis, [(-1.0, middle), (0, middle)])
-    axis.text(-1.1, middle, f"$x_t$, {image}\nas {patches}:\n{inside}", ha="right", va="center")
+    axis.text(-1.1, middle, given, ha="right", va="center")
     path(axis, [(last + WIDTH, middle), (last + WIDTH + 1, middle)])
-    axis.text(last + WIDTH + 1.1, middle, f"{inside}:\n{patches}\nof $v$, {image}", ha="left", va="center")
+    axis.text(last + WIDTH + 1.1, middle, predicted, ha="left", va="center")
     embedded = f"$t$ and the label,\nembedded in {config.embedding} channels,\nscale and shift\nevery residual block"
     axis.text((last + WIDTH) / 2, middle, embedded, ha="center", va="center")
     axis.set(xlim=(-3.9, last + WIDTH + 3.9), ylim=(min(base) - 0.3, HEIGHT + 0.35), xticks=[], yticks=[])

@@ -5,7 +5,7 @@ python3 -m p1_cond_ddpm.evaluate OUT_DIR --data hw2_data/digits/mnistm --cache r
 python3 -m p1_cond_ddpm.evaluate --seeds 0 1 2 3 4       what hw2_1.sh --seed N would write, and the mean over the seeds
 
 The second takes hw2_1.sh's options, too. With --out it adds a row for every seed to a CSV; what the CSV has is not
-measured again.
+measured again, unless it was measured without --data.
 """
 
 import argparse
@@ -74,11 +74,16 @@ def print_means(rows: Sequence[dict[str, float]]) -> None:
 
 
 def once(
-    kept: Measurements | None, setting: dict[str, Any], measure: Callable[[], dict[str, float]]
+    kept: Measurements | None,
+    setting: dict[str, Any],
+    measure: Callable[[], dict[str, float]],
+    needed: Sequence[str] = ("own_judge",),
 ) -> dict[str, float]:
-    """The scores of a setting, measured and kept only where no kept row has them."""
+    """The scores of a setting, measured and kept only where no kept row has those that are needed."""
     row = kept.find(setting) if kept else None
-    if row is None:
+    if row is None or any(np.isnan(row.get(name, np.nan)) for name in needed):
+        if kept and row:
+            kept.rows.remove(row)
         row = setting | measure()
         if kept:
             kept.add(row)
@@ -110,10 +115,10 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
         digits, labels = torch.stack(pictures).cpu(), torch.tensor([one.label for one in images])
         return judge_and_copies(digits, labels) | (reference.scores(digits, labels) if reference else {})
 
-    rows = []
+    rows, needed = [], ["own_judge", *(["nearest"] if reference else [])]
     for seed in arguments.seeds:
         setting = {**as_row(arguments.weights, options), "seed": seed, "images": len(specs)}
-        rows.append(once(kept, setting, partial(measure_seed, seed)))
+        rows.append(once(kept, setting, partial(measure_seed, seed), needed))
         print(f"seed {seed}, {len(specs)} images: {listed(rows[-1])}", flush=True)
     print_means(rows)
     if reference is not None:

@@ -2,6 +2,7 @@
 settings.
 
 python3 -m p1_cond_ddpm.figures --out docs/figures --sweep docs/p1_sweep.csv
+python3 -m p1_cond_ddpm.figures --weights checkpoints/p1_mnist.pt --only architecture --out docs/figures
 """
 
 import argparse
@@ -26,6 +27,7 @@ from p1_cond_ddpm.evaluate import as_row
 from p1_cond_ddpm.process import draw_process, reverse_process
 from p1_cond_ddpm.sampling import (
     GRADED,
+    MIXED_BELOW,
     WEIGHTS,
     ImageSpec,
     SampleOptions,
@@ -41,8 +43,10 @@ SAMPLER_STYLES = {
     "dpm": ("DPM-Solver++(2M)", BLUE),
     "ddpm": ("DDPM", ORANGE),
     "ddim": ("DDIM", GREY),
+    "mixed": (f"DDPM, below {MIXED_BELOW} SDE-DPM-Solver++(2M)", ORANGE),
 }
 LABELS = ((5, -3), (-15, 3), (3, -9))  # where the scales of one line, the next and so on stand beside their points
+FIGURES = ("grid", "process", "architecture", "sweep")
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
@@ -121,19 +125,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=some_path, required=True, help="folder for the figures")
     parser.add_argument("--sweep", type=some_path, help="CSV from p1_cond_ddpm.sweep")
+    parser.add_argument(
+        "--only", nargs="+", choices=FIGURES, help="some of the figures (default: all that are possible)"
+    )
     parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
     add_device(parser)
     arguments = parser.parse_args(argv)
+    wanted = arguments.only or FIGURES
+    if "sweep" in wanted and arguments.only and not arguments.sweep:
+        raise UserError("--only sweep: give --sweep, the CSV")
     weights, device = [arguments.weights], choose_device(arguments.device)
     digits = digits_by_number(10, seed=0)
     model = load_denoiser(arguments.weights, digits, guided=True).to(device)
-    save_picture(digit_grid(model, digits), arguments.out / "p1_grid.png", weights, enlarged=2)
-    ddpm = SampleOptions("ddpm", model.config.num_timesteps, spacing=1.0, precision="float32")
-    labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
-    process = reverse_process(model, labels, seeds, ddpm, parts=PARTS)
-    save_figure(draw_process(process, width=COLUMN, estimates=True), arguments.out / "p1_process.png", weights)
-    save_figure(draw_architecture(model), arguments.out / "p1_architecture.svg", weights)
-    if arguments.sweep:
+    if "grid" in wanted:
+        save_picture(digit_grid(model, digits), arguments.out / "p1_grid.png", weights, enlarged=2)
+    if "process" in wanted:
+        ddpm = SampleOptions("ddpm", model.config.num_timesteps, spacing=1.0, precision="float32")
+        labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
+        process = reverse_process(model, labels, seeds, ddpm, parts=PARTS)
+        save_figure(draw_process(process, width=COLUMN, estimates=True), arguments.out / "p1_process.png", weights)
+    if "architecture" in wanted:
+        name = f"{arguments.weights.stem}_architecture.svg"
+        save_figure(draw_architecture(model), arguments.out / name, weights)
+    if "sweep" in wanted and arguments.sweep:
         table = read_measurements(arguments.sweep, ["own_judge", "fid768", "stroke_coverage"])
         sources = [arguments.weights, arguments.sweep]
         save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.svg", sources)

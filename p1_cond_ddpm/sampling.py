@@ -28,7 +28,8 @@ from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
 
 WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"
-SAMPLERS = ("sde", "dpm", "ddpm", "ddim")
+SAMPLERS = ("sde", "dpm", "ddpm", "ddim", "mixed")
+MIXED_BELOW = 500  # shapes are decided above, textures below
 INTERVALS = ("guidance_interval", "autoguidance_interval")  # of the options
 
 
@@ -37,16 +38,18 @@ class SampleOptions:
     """Sampling; the defaults are the graded images'."""
 
     sampler: str = option(
-        "ddpm", "SDE-DPM-Solver++(2M), DPM-Solver++(2M), DDPM, or DDIM with eta = 0", choices=SAMPLERS
+        "mixed",
+        f"SDE-DPM-Solver++(2M), DPM-Solver++(2M), DDPM, DDIM with eta = 0, or ddpm and from t = {MIXED_BELOW} down sde",
+        choices=SAMPLERS,
     )
     num_steps: int = option(16, "steps", smallest=1, largest=1000)
     spacing: float = option(
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
-    guidance_scale: float = option(3.5, "1 = off", smallest=0)
+    guidance_scale: float = option(3.0, "1 = off", smallest=0)
     guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
-    autoguidance: float = option(3.5, "away from the network's guide, where it has one; 1 = off", smallest=0)
-    autoguidance_interval: tuple[int, int] = option((600, 999), "first and last timestep with it", smallest=0)
+    autoguidance: float = option(3.0, "away from the network's guide, where it has one; 1 = off", smallest=0)
+    autoguidance_interval: tuple[int, int] = option((400, 999), "first and last timestep with it", smallest=0)
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
@@ -93,11 +96,12 @@ def sampler_steps(
         guide_scale=options.autoguidance,
         guide_interval=options.autoguidance_interval,
     )
-    eta = 1.0 if options.sampler in ("ddpm", "sde") else 0.0
+    eta = 0.0 if options.sampler in ("dpm", "ddim") else 1.0
     common: dict[str, Any] = {"prediction": "v", "eta": eta, "clip_x_0": True, "randn_like": randn_like}
-    if options.sampler in ("dpm", "sde"):
-        return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, **common)
-    return ddim(denoise, x_T, schedule, timesteps, use_clipped_model_output=True, **common)
+    if options.sampler in ("ddpm", "ddim"):
+        return ddim(denoise, x_T, schedule, timesteps, use_clipped_model_output=True, **common)
+    below = MIXED_BELOW if options.sampler == "mixed" else None
+    return dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, second_order_below=below, **common)
 
 
 def starting_noise(model: UNet, seeds: Sequence[int], device: torch.device) -> tuple[Tensor, RandnLike]:

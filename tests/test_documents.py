@@ -99,6 +99,7 @@ def cells(start):
 
 def test_readmes_scores_are_those_of_docs():
     seeds, steps, demo = (pd.read_csv(DOCS / f"{name}.csv") for name in ("p1_seeds", "p2_steps", "demo"))
+    assert {*seeds["weights"]} == {weights_id(CHECKPOINTS / "p1_mnistm.pt"), "real"}
     by_scale = {scale: rows for scale, rows in seeds.groupby("guidance_scale")}
     guided, unguided, real = by_scale[GRADED.guidance_scale], by_scale[1.0], seeds[seeds["weights"] == "real"]
     [[_, measure, *_, with_guidance]], [[*_, without]] = (
@@ -112,7 +113,9 @@ def test_readmes_scores_are_those_of_docs():
     assert f"recognises {100 * real['given_judge'].item():.1f} % of real val digits" in README
     limits = r"in ink \((\d+) %.*?(\d+) %\).*?shapes \((\d+) %; (\d+) %\).*?cover (\d+) %.*?cover (\d+) %"
     shapes = [rows[name].mean() for name in ("ink", "spread", "stroke_coverage") for rows in (guided, real)]
-    assert abs(guided["slant"].mean() - real["slant"].item()) < 0.01  # "as varied"
+    assert guided["slant"].mean() > real["slant"].item() - 0.01  # "as much as real ones"
+    textures = re.search(r"FID-768 is ([\d.]+) guided and ([\d.]+) unguided", README).groups()
+    assert [*textures] == [f"{rows['fid768'].mean():.2f}" for rows in (guided, unguided)]
     assert [int(text) for text in re.search(limits, README, re.S).groups()] == [round(100 * x) for x in shapes]
     assert cells("| 2 faces | mean squared error")[0][-1] == demo.set_index("problem")["reached"]["2 faces"]
     homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]
@@ -120,7 +123,9 @@ def test_readmes_scores_are_those_of_docs():
     rows = ("| 1 digits | accuracy of", "| 2 faces | mean squared error", "| 3 MNIST-M → SVHN", "| 3 MNIST-M → USPS")
     assert [cells(row)[0][2] for row in rows] == demo["required"].tolist()
     table = pd.read_csv(DOCS / "p3_table.csv", index_col=0)
-    assert [row[-1] for row in cells("| 3 MNIST-M → ")] == table.loc["DANN with self-training (released)"].tolist()
+    reached = [row[-1] for row in cells("| 3 MNIST-M → ")]
+    assert reached[::2] == table.loc["DANN with self-training (released)"].tolist()
+    assert reached[1::2] == table.loc["adaptation (DANN)"].tolist()
     runs = pd.read_csv(DOCS / "p3_runs.csv").set_index("weights")["val_accuracy"]
     for name, problem in (("p3_svhn.pt", "3 MNIST-M to SVHN"), ("p3_usps.pt", "3 MNIST-M to USPS")):
         released = runs[weights_id(CHECKPOINTS / name)]  # the demo judges these

@@ -111,6 +111,20 @@ def test_samples_keep_the_type_of_the_starting_noise_whatever_the_network_comput
         assert run(sampler(lambda x, t: x.bfloat16(), x_T, NoiseSchedule.linear(), [900, 500, 10])).x.dtype == x_T.dtype
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_second_order_begins_below_its_timestep(eta):
+    schedule, x_T = NoiseSchedule.linear(), torch.linspace(-2, 2, 9).reshape(9, 1, 1, 1).double()
+    timesteps, how = [900, 700, 500, 300], {"eta": eta, "randn_like": lambda x: 0.1 * x.sign()}
+    denoise = lambda x, t: torch.tanh(x * 1.3 + t[:, None, None, None] / 500)
+    first = [step.x for step in ddim(denoise, x_T, schedule, timesteps, **how)]
+    for below, same in ((701, 1), (700, 2), (501, 2), (500, 4)):  # the last step ends without noise
+        mixed = [
+            step.x for step in dpm_solver_pp_2m(denoise, x_T, schedule, timesteps, second_order_below=below, **how)
+        ]
+        close = [torch.allclose(a, b, atol=1e-9) for a, b in zip(first, mixed)]
+        assert close == [True] * same + [False] * (4 - same)
+
+
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m])
 def test_without_eta_no_noise_is_drawn(sampler):
     drawn = []

@@ -20,6 +20,9 @@ def test_a_box_for_every_layer_and_a_skip_for_every_block_on_the_way_down():
     layers, axis = traced(model), draw_architecture(model).axes[0]
     words = [text.get_text() for text in axis.texts]
     assert len(axis.patches) == len(layers) and "7×7×160" in words and words.count("residual block") == 10
+    assert sum("2×2 patches" in word for word in words) == 2
+    whole = draw_architecture(UNet(UNetConfig(patch_size=1, widths=(16, 16, 16), blocks=1))).axes[0]
+    assert not any("patches" in text.get_text() for text in whole.texts)
     found = skips(model, layers)
     assert [(layers[left].side, layers[right].side) for left, right in found] == [(14, 14)] * 2 + [(7, 7)] * 2
     assert all(layers[right].name == "conv 1×1" and layers[right + 1].kind == "residual block" for _, right in found)

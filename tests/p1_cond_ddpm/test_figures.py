@@ -28,8 +28,11 @@ def test_figures_show_what_is_sampled(tmp_path):
     first_nine = np.asarray(Image.open(tmp_path / "out" / "9_001.png"))
     assert np.array_equal(picture[2 * (2 + 9 * 30) :, 4:][:56:2, :56:2], first_nine)
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["p1_architecture.svg", "p1_grid.png", "p1_process.png", "p1_sweep.svg"]
+    assert names == ["p1_grid.png", "p1_process.png", "p1_sweep.svg", "w_architecture.svg"]
     assert {*sources_of(tmp_path / "figures" / "p1_sweep.svg")} == {"w.pt", "sweep.csv"}
+    assert figures.main(["--out", str(tmp_path / "one"), *fixed, "--only", "architecture"]) == 0
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["w_architecture.svg"]
+    assert figures.main(["--out", str(tmp_path / "none"), *fixed, "--only", "sweep"]) == 2
 
 
 def test_a_line_of_the_sweep_varies_the_guidance_scale():
@@ -40,8 +43,8 @@ def test_a_line_of_the_sweep_varies_the_guidance_scale():
         ("dpm", 8, 2.0, "0-999", "bf16", 1.0),
         ("dpm", 8, 3.0, "300-800", "bf16", 1.0),
         ("dpm", 10, 3.0, "300-800", "bf16", 1.0),
-        ("ddpm", 8, 1.0, "300-800", "bf16", 2.5),
-        ("ddpm", 8, 2.0, "300-800", "bf16", 2.5),
+        ("mixed", 8, 1.0, "300-800", "bf16", 2.5),
+        ("mixed", 8, 2.0, "300-800", "bf16", 2.5),
     ]
     table = pd.DataFrame(
         [
@@ -53,6 +56,6 @@ def test_a_line_of_the_sweep_varies_the_guidance_scale():
     assert {name: line["guidance_scale"].tolist() for name, line in lines.items()} == {
         "DPM-Solver++(2M), 8 steps": [1.0, 2.0],
         "DPM-Solver++(2M), 8 steps, guided in 300–800": [1.0, 3.0],
-        "DDPM, 8 steps, guided in 300–800, autoguided by 2.5": [1.0, 2.0],
+        "DDPM, below 500 SDE-DPM-Solver++(2M), 8 steps, guided in 300–800, autoguided by 2.5": [1.0, 2.0],
     }
     assert lines["DPM-Solver++(2M), 8 steps"]["precision"].tolist() == ["bf16", "bf16"]

@@ -50,10 +50,12 @@ def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
     denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700), **how)
     common = {"prediction": "v", "clip_x_0": True, "randn_like": per_sample_noise([1, 2])}
     given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199])
-    if sampler in ("dpm", "sde"):
-        expected = dpm_solver_pp_2m(*given, eta={"dpm": 0.0, "sde": 1.0}[sampler], **common)
+    eta = {"dpm": 0.0, "ddim": 0.0, "sde": 1.0, "ddpm": 1.0, "mixed": 1.0}[sampler]
+    if sampler in ("ddpm", "ddim"):
+        expected = ddim(*given, eta=eta, use_clipped_model_output=True, **common)
     else:
-        expected = ddim(*given, eta={"ddim": 0.0, "ddpm": 1.0}[sampler], use_clipped_model_output=True, **common)
+        below = 500 if sampler == "mixed" else None
+        expected = dpm_solver_pp_2m(*given, eta=eta, second_order_below=below, **common)
     assert torch.equal(found, run(expected).x)
 
 
