@@ -88,7 +88,10 @@ def draw_boxes(axis: Axes, layers: Sequence[Layer], base: Sequence[float]) -> No
     x = 0
     for shape, run in itertools.groupby(layers[:-1], lambda layer: layer.shape):
         count = len(list(run))
-        axis.text(x + (count - 1 + WIDTH) / 2, base[x] - 0.08, shape, ha="center", va="top", bbox=LABEL)
+        place, side = x + (count - 1 + WIDTH) / 2, "center"
+        if x and base[x - 1] == base[x]:
+            place, side = x + (WIDTH - 1) / 2, "left"  # clear of the shape before it
+        axis.text(place, base[x] - 0.08, shape, ha=side, va="top", bbox=LABEL)
         x += count
 
 
@@ -115,7 +118,7 @@ def draw_architecture(model: UNet, *, size: int = 28) -> Figure:
     layers, config = traced(model, size=size), model.config
     sides = sorted({layer.side for layer in layers}, reverse=True)
     base = [-LEVEL * sides.index(layer.side) for layer in layers]
-    figure = new_figure(PAGE, 0.4 + 1.3 * len(sides))
+    figure = new_figure(PAGE, 0.5 + 1.1 * len(sides))
     axis = figure.subplots()
     draw_boxes(axis, layers, base)
     draw_arrows(axis, model, layers, base)
