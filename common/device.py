@@ -96,12 +96,12 @@ def has_bf16(device: torch.device) -> bool:
 
 @functools.cache
 def layout(device: torch.device) -> torch.memory_format:
-    """How feature maps of a U-Net lie in memory: channels last where the CPU multiplies tiles of bf16 (AMX).
+    """How feature maps of a U-Net lie in memory: channels last on CPUs that multiply tiles of bf16 (AMX) or no bf16.
 
-    Convolutions of 16 to 192 channels are 1.2 to 1.5 times as fast there in training and 1.4 to 1.8 times in sampling.
+    Convolutions of 16 to 192 channels are 1.2 to 1.5 times as fast there in training and 1.3 to 1.8 times in sampling.
     """
-    tiles = device.type == "cpu" and cpu_has("amx_bf16")
-    return torch.channels_last if tiles else torch.contiguous_format
+    last = device.type == "cpu" and (cpu_has("amx_bf16") or not has_bf16(device))
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def cpu_has(*flags: str) -> bool:

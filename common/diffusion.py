@@ -86,9 +86,9 @@ def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> li
     return timesteps
 
 
-def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1.0) -> list[int]:
+def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1.0, detail_steps: int = 0) -> list[int]:
     """`num_steps` distinct timesteps from the noisiest down: T (k / num_steps) ** spacing - 1 for k = num_steps, ...,
-    1, rounded.
+    1, rounded; then up to `detail_steps` more, each at half the timestep before, as long as that is above 0.
 
     spacing 1 is even; below 1 the steps are small where there is much noise, above 1 where there is little.
 
@@ -105,6 +105,9 @@ def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1
             f"{num_steps} steps of {num_timesteps} timesteps with spacing {spacing}: "
             "give fewer steps, or a spacing nearer 1"
         )
+    for _ in range(detail_steps):
+        if timesteps[-1] > 1:
+            timesteps.append(timesteps[-1] // 2)
     return timesteps
 
 

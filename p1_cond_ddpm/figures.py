@@ -76,10 +76,13 @@ def sweep_lines(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFr
 
 def setting_name(setting: dict[str, Any]) -> str:
     """A line's name in the legend."""
-    name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {setting['num_steps']} steps"
+    details = f" + {setting['detail_steps']}" if setting["detail_steps"] else ""
+    name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {setting['num_steps']}{details} steps"
     if setting["guidance_interval"] != "0-999":
         name += f", guided in {setting['guidance_interval'].replace('-', '–')}"
-    return name if setting["autoguidance"] == 1 else f"{name}, autoguided by {setting['autoguidance']:g}"
+    if setting["autoguidance"] != 1:
+        name += f", autoguided by {setting['autoguidance']:g}"
+    return name if setting["guidance_chroma"] == 1 else f"{name}, colours by {setting['guidance_chroma']:g}"
 
 
 @styled

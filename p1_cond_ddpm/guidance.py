@@ -25,15 +25,17 @@ def guided(
     guide: Any = None,
     guide_scale: float = 1.0,
     guide_interval: Interval | None = None,
+    chroma: float = 1.0,
 ) -> Denoiser:
-    """The v predictor of a v-network under both guidances:
-    v_c + (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
+    """The v predictor of a v-network under both guidances: v_c + G, where
+    G = (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
 
     v_c, v_u and v_g are the network's prediction for the labels (B,) int64, that without label, which goes through the
     network in one batch with the first, and the guide's for the labels. The first difference makes a digit more
     typical of its class and so less varied; the second removes what a better network does better, and keeps variety.
-    For one x_t this is guidance of eps, which is linear in v. A scale of 1 is off, classifier-free guidance also where
-    all labels are null_label, and each outside its interval of timesteps.
+    For one x_t this is guidance of eps, which is linear in v. Of G, `chroma` scales what differs between the colour
+    channels: a digit is a shape in any colour, and guidance saturates colours. A scale of 1 is off, classifier-free
+    guidance also where all labels are null_label, and each outside its interval of timesteps.
 
     Sources: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024; autoguidance,
     Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), equation 3.
@@ -43,13 +45,15 @@ def guided(
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         if off or not within(t, interval):
-            v = conditional = model(x_t, t, labels)
+            conditional = model(x_t, t, labels)
+            guidance = torch.zeros_like(conditional)
         else:
             both = torch.cat([labels, torch.full_like(labels, null_label)])
             conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-            v = unconditional + scale * (conditional - unconditional)
-        if alone or not within(t, guide_interval):
-            return v
-        return v + (guide_scale - 1) * (conditional - guide(x_t, t, labels))
+            guidance = (scale - 1) * (conditional - unconditional)
+        if not alone and within(t, guide_interval):
+            guidance = guidance + (guide_scale - 1) * (conditional - guide(x_t, t, labels))
+        grey = guidance.mean(dim=1, keepdim=True)
+        return conditional + grey + chroma * (guidance - grey)
 
     return denoise

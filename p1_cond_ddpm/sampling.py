@@ -46,10 +46,14 @@ class SampleOptions:
     spacing: float = option(
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
+    detail_steps: int = option(
+        0, "further steps at the end, each at half the timestep before: textures", smallest=0, largest=10
+    )
     guidance_scale: float = option(3.0, "1 = off", smallest=0)
     guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
     autoguidance: float = option(3.0, "away from the network's guide, where it has one; 1 = off", smallest=0)
     autoguidance_interval: tuple[int, int] = option((400, 999), "first and last timestep with it", smallest=0)
+    guidance_chroma: float = option(1.0, "share of both guidances that reaches colours; 1 = all", smallest=0)
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
@@ -64,7 +68,9 @@ class SampleOptions:
             if interval[0] > interval[1]:
                 raise UserError(f"{flag} {interval[0]} {interval[1]}: give the smaller timestep first")
         try:
-            return trailing_timesteps(num_timesteps, self.num_steps, spacing=self.spacing)
+            return trailing_timesteps(
+                num_timesteps, self.num_steps, spacing=self.spacing, detail_steps=self.detail_steps
+            )
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -95,6 +101,7 @@ def sampler_steps(
         guide=model.guide,
         guide_scale=options.autoguidance,
         guide_interval=options.autoguidance_interval,
+        chroma=options.guidance_chroma,
     )
     eta = 0.0 if options.sampler in ("dpm", "ddim") else 1.0
     common: dict[str, Any] = {"prediction": "v", "eta": eta, "clip_x_0": True, "randn_like": randn_like}
@@ -151,7 +158,8 @@ def sample_images(
     model: UNet, options: SampleOptions, images: Sequence[ImageSpec], *, batch_size: int
 ) -> Iterator[tuple[ImageSpec, Tensor]]:
     """Yield every image, (3, 28, 28) uint8, in order, with a progress bar."""
-    total, quiet = len(images) * options.num_steps, not is_main_process()
+    total = len(images) * len(options.timesteps(model.config.num_timesteps))
+    quiet = not is_main_process()
     with tqdm(total=total, unit="step", desc=options.sampler.upper(), disable=quiet) as bar:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]

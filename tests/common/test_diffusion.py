@@ -77,6 +77,15 @@ def test_spacing_makes_the_steps_smaller_at_one_end(spacing, finest):
         trailing_timesteps(1000, 900, spacing=spacing)
 
 
+@pytest.mark.parametrize(
+    "num_steps, detail_steps, last", [(4, 3, [249, 124, 62, 31]), (1000, 3, [2, 1, 0]), (200, 9, [9, 4, 2, 1])]
+)
+def test_detail_steps_halve_the_last_timestep_until_it_is_the_first(num_steps, detail_steps, last):
+    timesteps = trailing_timesteps(1000, num_steps, detail_steps=detail_steps)
+    assert timesteps[-len(last) :] == last
+    assert timesteps[:num_steps] == trailing_timesteps(1000, num_steps)
+
+
 @pytest.mark.parametrize("steps, offset", [(0, 0), (1001, 0), (1000, 1), (50, -1)])
 def test_impossible_timesteps_are_refused(steps, offset):
     with pytest.raises(ValueError, match="give 1 to 1000$|leave 0 to 999$"):

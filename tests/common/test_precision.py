@@ -34,13 +34,14 @@ def test_a_gpu_without_bf16_trains_in_fp16_and_samples_in_float32(
 
 
 @pytest.mark.parametrize(
-    "flags, bf16, tiles", [("sse2", 0, 0), ("avx512_bf16", 1, 0), ("amx_bf16", 1, 1), ("bf16", 1, 0)]
+    "flags, bf16, channels_last", [("sse2", 0, 1), ("avx512_bf16", 1, 0), ("amx_bf16", 1, 1), ("bf16", 1, 0)]
 )
-def test_what_a_cpu_can_do_is_read_off_its_flags(monkeypatch, tmp_path, flags, bf16, tiles):
+def test_what_a_cpu_can_do_is_read_off_its_flags(monkeypatch, tmp_path, flags, bf16, channels_last):
     (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flags} sse\n", encoding="utf-8")
     monkeypatch.setattr("common.device.CPU_FLAGS", tmp_path / "cpuinfo")
+    monkeypatch.setattr("common.device.has_bf16", has_bf16.__wrapped__)
     assert has_bf16.__wrapped__(CPU) == bool(bf16)
-    assert (layout.__wrapped__(CPU) is torch.channels_last) == bool(tiles)
+    assert (layout.__wrapped__(CPU) is torch.channels_last) == bool(channels_last)
     assert layout.__wrapped__(GPU) is torch.contiguous_format
 
 

@@ -41,9 +41,10 @@ def test_guidance_extrapolates_from_unconditional_to_conditional(scale):
 
 @pytest.mark.parametrize("t, expected", [(100, 4.0), (300, 22.0), (500, 16.0), (700, -2.0)])
 def test_a_guide_pushes_away_from_what_it_predicts(t, expected):
-    model, guide = (lambda x, t, labels: 4.0 - (labels == 10).float()), (lambda x, t, labels: 7.0 + 0 * labels)
+    model = lambda x, t, labels: 4.0 - (labels == 10).float()[:, None, None, None]
+    guide = lambda x, t, labels: 7.0 + 0 * labels[:, None, None, None]
     how = {"scale": 19.0, "null_label": 10, "interval": (200, 600), "guide": guide, "guide_scale": 3.0}
-    v = guided(model, torch.tensor([2]), **how, guide_interval=(400, 800))(torch.zeros(1), torch.tensor([t]))
+    v = guided(model, torch.tensor([2]), **how, guide_interval=(400, 800))(torch.zeros(1, 1, 1, 1), torch.tensor([t]))
     assert v == expected  # 4, by the label + 18 in 200-600, by the guide - 6 in 400-800
 
 
@@ -55,3 +56,16 @@ def test_a_guide_works_without_labels_and_is_not_asked_where_it_is_off():
     for how in ({"guide_scale": 1.0}, {"guide_scale": 2.0, "guide_interval": (301, 999)}):
         assert (guided(model, labels, scale=2.0, null_label=10, guide=guide, **how)(x, t) == 3.0).all()
     assert guide.rows == [2]
+
+
+def test_chroma_scales_what_guidance_does_to_colours_alone():
+    labels, t, x = torch.tensor([2, 4]), torch.tensor([300, 300]), torch.randn(2, 3, 4, 4)
+    colour = torch.tensor([1.0, -2.0, 4.0])[:, None, None]  # mean 1
+    model = lambda x, t, labels: x + (labels == 10)[:, None, None, None] * colour
+    guide = lambda x, t, labels: x - colour
+    plain, less = (
+        guided(model, labels, scale=3.0, null_label=10, guide=guide, guide_scale=6.0, chroma=chroma)(x, t) - x
+        for chroma in (1.0, 0.5)
+    )
+    assert torch.allclose(plain, (3.0 * colour).expand_as(x), atol=1e-5)  # 2 (0 - colour) + 5 (0 + colour)
+    assert torch.allclose(less, (3.0 + 1.5 * (colour - 1)).expand_as(x), atol=1e-5)

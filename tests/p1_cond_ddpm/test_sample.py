@@ -43,13 +43,13 @@ def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
     model, labels, x_T = randomised(UNet(SMALL)), torch.tensor([3, 5]), 3 * torch.randn(2, 3, 28, 28)
     model.guide = randomised(UNet(SMALL))
     steps, guidance = {"num_steps": 5, "spacing": 1.0}, {"guidance_interval": (300, 700), "guidance_scale": 2.0}
-    by_guide = {"autoguidance": 3.0, "autoguidance_interval": (500, 900)}
-    options = sampling.SampleOptions(sampler=sampler, **steps, **guidance, **by_guide)
+    by_guide = {"autoguidance": 3.0, "autoguidance_interval": (500, 900), "guidance_chroma": 0.5}
+    options = sampling.SampleOptions(sampler=sampler, **steps, detail_steps=1, **guidance, **by_guide)
     found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
-    how = {"guide": model.guide, "guide_scale": 3.0, "guide_interval": (500, 900)}
+    how = {"guide": model.guide, "guide_scale": 3.0, "guide_interval": (500, 900), "chroma": 0.5}
     denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700), **how)
     common = {"prediction": "v", "clip_x_0": True, "randn_like": per_sample_noise([1, 2])}
-    given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199])
+    given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199, 99])
     eta = {"dpm": 0.0, "ddim": 0.0, "sde": 1.0, "ddpm": 1.0, "mixed": 1.0}[sampler]
     if sampler in ("ddpm", "ddim"):
         expected = ddim(*given, eta=eta, use_clipped_model_output=True, **common)
@@ -228,8 +228,8 @@ def test_images_come_in_order_and_a_bar_counts_their_steps(capsys):
 
 
 def test_timesteps_are_spaced_as_asked_and_an_interval_may_be_one_of_them():
-    options = sampling.SampleOptions(num_steps=9, spacing=0.5, guidance_interval=(5, 5))
-    assert options.timesteps(1000) == trailing_timesteps(1000, 9, spacing=0.5)
+    options = sampling.SampleOptions(num_steps=9, spacing=0.5, detail_steps=2, guidance_interval=(5, 5))
+    assert options.timesteps(1000) == trailing_timesteps(1000, 9, spacing=0.5, detail_steps=2)
     with pytest.raises(UserError, match="9 steps of 5 timesteps: give 1 to 5"):
         options.timesteps(5)
 
