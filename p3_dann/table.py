@@ -30,6 +30,7 @@ ROWS = {
     "target": "trained on target",
 }
 COLUMNS = {"svhn": "MNIST-M → SVHN", "usps": "MNIST-M → USPS"}
+APART = {"data": "data", "processes": "processes", "computed_in": "in"}  # fields of a run, and how titles name them
 Table = tuple[str, Sequence[str], dict[str, list[str]]]  # title of the rows' names, titles of columns, cells by row
 
 
@@ -64,18 +65,32 @@ def homework_table(runs: Sequence[Run]) -> Table:
     return "val accuracy, %", [*COLUMNS.values()], rows
 
 
-def ablation_table(runs: Sequence[Run]) -> Table:
-    """A row for each group, by its preset, what else is changed, its steps where these differ, and its data where two
-    would have the same title.
+def distinct_titles(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """By a group's preset, what else is changed, its steps where these differ, and where others have the same title, by
+    what differs between them: data, processes, precision.
     """
+    firsts = [group[0] for group in groups]
+    of_one_length = len({run.steps for run in firsts}) == 1
+    titles = [run.title + ("" if of_one_length else f", --steps {run.steps}") for run in firsts]
+    alike = [[other for other, title in zip(firsts, titles) if title == own] for own in titles]
+    return [
+        ", ".join([title, *(f"{named} {getattr(run, name)}" for name, named in APART.items() if differ(others, name))])
+        for title, run, others in zip(titles, firsts, alike)
+    ]
+
+
+def differ(runs: Sequence[Run], name: str) -> bool:
+    """Whether runs have different values of a field."""
+    return len({getattr(run, name) for run in runs}) > 1
+
+
+def ablation_table(runs: Sequence[Run]) -> Table:
+    """A row for each group."""
     rows: dict[str, list[str]] = {}
     groups = grouped(runs)
-    of_one_length = len({run.steps for run in runs}) == 1
-    titles = [group[0].title + ("" if of_one_length else f", --steps {group[0].steps}") for group in groups]
-    for title, group in zip(titles, groups):
+    for title, group in zip(distinct_titles(groups), groups):
         minutes = np.mean([run.minutes for run in group])
-        again = titles.count(title) > 1
-        rows[f"{title}, data {group[0].data}" if again else title] = [
+        rows[title] = [
             cell([run.val_accuracy for run in group]),
             cell([run.agreement for run in group]),
             "–" if math.isnan(minutes) else f"{minutes:.1f}",

@@ -13,11 +13,11 @@ SECTIONS = ("train", "objective", "network", "fit")
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(name, accuracy, agreement=0.5, *, target="svhn", presets=(), typed=(), data="one"):
+    def make(name, accuracy, agreement=0.5, *, target="svhn", presets=(), typed=(), data="one", precision="bf16"):
         files = [f"@{PRESETS / preset}.txt" for preset in (target, *presets)]
         _, *configs = parse_options(PresetParser(), [*files, f"--seed={len(name)}", "--steps=20", *typed], *OPTIONS)
         settings = dict(zip(SECTIONS, map(to_json, configs)))
-        settings |= {"data": {"fingerprint": data}, "machine": {"world_size": 1, "computed_in": "bf16"}}
+        settings |= {"data": {"fingerprint": data}, "machine": {"world_size": 1, "computed_in": precision}}
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights.pt").write_bytes(name.encode())
         (tmp_path / name / "options.json").write_text(json.dumps(settings))
@@ -132,13 +132,23 @@ def test_a_result_from_before_the_options_changed_is_refused(make_run, tmp_path,
     assert "from before its options changed" in capsys.readouterr().err
 
 
-def test_other_data_is_another_group_and_short_runs_have_no_minutes(make_run, tmp_path, capsys):
-    runs = [make_run("first", 0.9), make_run("second", 0.8, data="two")]
+def test_other_data_or_precision_is_another_group_and_short_runs_have_no_minutes(make_run, tmp_path, capsys):
+    runs = [
+        make_run("first", 0.9),
+        make_run("second", 0.8, data="two"),
+        make_run("third", 0.7, 0.6, precision="float32"),
+    ]
     (tmp_path / "second" / "metrics.jsonl").write_text("")
-    assert table.main(["--ablation", "svhn", *runs]) == 0
+    assert table.main(["--ablation", "svhn", *runs[:2]]) == 0
     assert rows(capsys) == [
         "| whole, data one | 90.0 | 50.0 | 2.0 |",
         "| whole, data two | 80.0 | 50.0 | – |",
+    ]
+    assert table.main(["--ablation", "svhn", *runs]) == 0
+    assert [line.split(" |")[0] for line in rows(capsys)[:3]] == [
+        "| whole, data one, in bf16",
+        "| whole, data two, in bf16",
+        "| whole, data one, in float32",
     ]
 
 
