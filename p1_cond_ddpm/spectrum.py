@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from common.cli import command, some_path
+from common.cli import UserError, command, some_path
 from common.config import check_range, parse_options
 from common.diffusion import run
 from common.digits import load_training_digits
@@ -74,12 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", help="pictures to measure instead, PATH or PATH:FIRST:END (see common.fid)")
     parser.add_argument("--count", type=int, default=500, help="Gaussian images to sample (default: 500)")
     arguments, options = parse_options(parser, argv, SampleOptions)
-    check_range("--count", arguments.count, 2, 100_000)
+    check_range("--count", arguments.count, 2, 10_000)
     real = to_unit_range(load_training_digits(arguments.data).images)
     mean = real.mean(dim=0)
     powers = power(real, mean)
     if arguments.images:
         pictures = to_unit_range(torch.from_numpy(read_set(arguments.images, None)).permute(0, 3, 1, 2))
+        if pictures.shape[1:] != mean.shape:
+            sizes = [f"{height}×{width}" for _, height, width in (pictures.shape[1:], mean.shape)]
+            raise UserError(f"{arguments.images}: pictures of {sizes[0]}; give {sizes[1]}, like the data")
         kept = (by_band(power(pictures, mean)) / by_band(powers)).sqrt()
     else:
         kept = kept_by_sampler(mean, powers, options, arguments.count)

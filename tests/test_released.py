@@ -37,11 +37,10 @@ def test_digits(real_data, script, tmp_path, capsys):
 
 
 def test_digits_without_guidance(real_data, script, tmp_path, capsys):
-    result = script(
-        "hw2_1.sh", "out", *"--sampler ddpm --num-steps 18 --spacing 0.5 --guidance-scale 1 --autoguidance 1".split()
-    )
+    options = "--sampler ddpm --num-steps 18 --spacing 0.5 --guidance-scale 1 --autoguidance 1".split()
+    result = script("hw2_1.sh", "out", "--per-digit", "40", *options)
     assert result.returncode == 0, result.stderr
-    assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.94
+    assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.92  # of 1000 digits 0.947
 
 
 def test_mnist_digits_on_demand(script, tmp_path):

@@ -43,3 +43,12 @@ def test_pictures_are_compared_with_the_data(tmp_path, capsys):
         shares = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()[1:]]
         assert len(shares) == len(spectrum.EDGES) - 1
         assert np.mean(shares) == pytest.approx(expected, abs=0.05)
+
+
+def test_pictures_of_another_size_are_one_line(tmp_path, capsys):
+    for name, size in (("data", 28), ("larger", 32)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            write_png(tmp_path / name / f"{i}.png", torch.full((3, size, size), 100 * i, dtype=torch.uint8))
+    assert spectrum.main([str(tmp_path / "data"), "--images", str(tmp_path / "larger")]) == 2
+    assert "larger: pictures of 32×32; give 28×28, like the data" in capsys.readouterr().err
