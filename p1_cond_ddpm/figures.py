@@ -3,11 +3,12 @@ settings.
 
 python3 -m p1_cond_ddpm.figures --out docs/figures --sweep docs/p1_sweep.csv
 python3 -m p1_cond_ddpm.figures --weights checkpoints/p1_mnist.pt --only architecture --out docs/figures
+python3 -m p1_cond_ddpm.figures --weights checkpoints/p1_mnist.pt --only grid process --contrast 1.03 --out runs/figures
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from common.checkpoint import weights_id
 from common.cli import UserError, add_device, command, some_path
+from common.config import checked
 from common.device import choose_device
 from common.figures import BLUE, COLUMN, GREEN, GREY, ORANGE, PAGE, new_figure, save_figure, save_picture, styled
 from common.images import grid
@@ -50,9 +52,9 @@ FIGURES = ("grid", "process", "architecture", "sweep")
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 
-def digit_grid(model: UNet, digits: Sequence[ImageSpec]) -> Tensor:
-    """Ten graded images of each digit, a row each: (3, H, W) uint8."""
-    images = [image for _, image in sample_images(model, GRADED, digits, batch_size=100)]
+def digit_grid(model: UNet, digits: Sequence[ImageSpec], options: SampleOptions) -> Tensor:
+    """Ten images of each digit, a row each: (3, H, W) uint8."""
+    images = [image for _, image in sample_images(model, options, digits, batch_size=100)]
     return grid(torch.stack(images).cpu(), 10)
 
 
@@ -132,8 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", nargs="+", choices=FIGURES, help="some of the figures (default: all that are possible)"
     )
     parser.add_argument("--weights", type=some_path, default=WEIGHTS, help="(default: the released ones)")
+    parser.add_argument("--contrast", type=float, default=1.0, help="of the grid and the process (default: 1)")
     add_device(parser)
     arguments = parser.parse_args(argv)
+    shown = checked(replace(GRADED, contrast=arguments.contrast))
     wanted = arguments.only or FIGURES
     if "sweep" in wanted and arguments.only and not arguments.sweep:
         raise UserError("--only sweep: give --sweep, the CSV")
@@ -141,9 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits = digits_by_number(10, seed=0)
     model = load_denoiser(arguments.weights, digits, guided=True).to(device)
     if "grid" in wanted:
-        save_picture(digit_grid(model, digits), arguments.out / "p1_grid.png", weights, enlarged=2)
+        save_picture(digit_grid(model, digits, shown), arguments.out / "p1_grid.png", weights, enlarged=2)
     if "process" in wanted:
-        ddpm = SampleOptions("ddpm", model.config.num_timesteps, spacing=1.0, precision="float32")
+        ddpm = replace(shown, sampler="ddpm", num_steps=model.config.num_timesteps, spacing=1.0, precision="float32")
         labels, seeds = torch.tensor([digits[0].label], device=device), [digits[0].seed]
         process = reverse_process(model, labels, seeds, ddpm, parts=PARTS)
         save_figure(draw_process(process, width=COLUMN, estimates=True), arguments.out / "p1_process.png", weights)

@@ -23,7 +23,7 @@ NOT_COMPARED = {"seed", "save_every", "log_every", "steps"}  # seeds make a grou
 
 @dataclass(frozen=True)
 class Run:
-    """One row of the CSV; runs that differ in name, seed and results alone are a group."""
+    """One row of the CSV; runs that differ in name, seed, the machine's precision and results alone are a group."""
 
     weights: str
     run: str
@@ -42,7 +42,7 @@ class Run:
     @property
     def group(self) -> tuple[Any, ...]:
         """What the runs of one group have in common."""
-        return self.target, self.preset, self.steps, self.changes, self.data, self.processes, self.computed_in
+        return self.target, self.preset, self.steps, self.changes, self.data, self.processes
 
     @property
     def title(self) -> str:

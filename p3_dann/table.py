@@ -1,4 +1,5 @@
 """Tables of finished runs of problem 3. Runs that differ in their seed alone are one group, with mean and deviation.
+Seeds of machines with and without bf16 count together.
 
 python3 -m p3_dann.table runs/p3_* --results docs/p3_runs.csv                       keeps runs in a CSV, a row each
 python3 -m p3_dann.table --results docs/p3_runs.csv --out docs/p3_table.csv         the homework's rows
@@ -30,12 +31,12 @@ ROWS = {
     "target": "trained on target",
 }
 COLUMNS = {"svhn": "MNIST-M → SVHN", "usps": "MNIST-M → USPS"}
-APART = {"data": "data", "processes": "processes", "computed_in": "in"}  # fields of a run, and how titles name them
+APART = ("data", "processes")  # fields of a run
 Table = tuple[str, Sequence[str], dict[str, list[str]]]  # title of the rows' names, titles of columns, cells by row
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in their seed alone together, in order of first appearance."""
+    """Runs of the same `Run.group` together, in order of first appearance."""
     groups: dict[object, dict[int, Run]] = {}
     for run in runs:
         group = groups.setdefault(run.group, {})
@@ -67,14 +68,14 @@ def homework_table(runs: Sequence[Run]) -> Table:
 
 def distinct_titles(groups: Sequence[Sequence[Run]]) -> list[str]:
     """By a group's preset, what else is changed, its steps where these differ, and where others have the same title, by
-    what differs between them: data, processes, precision.
+    what differs between them: data, processes.
     """
     firsts = [group[0] for group in groups]
     of_one_length = len({run.steps for run in firsts}) == 1
     titles = [run.title + ("" if of_one_length else f", --steps {run.steps}") for run in firsts]
     alike = [[other for other, title in zip(firsts, titles) if title == own] for own in titles]
     return [
-        ", ".join([title, *(f"{named} {getattr(run, name)}" for name, named in APART.items() if differ(others, name))])
+        ", ".join([title, *(f"{name} {getattr(run, name)}" for name in APART if differ(others, name))])
         for title, run, others in zip(titles, firsts, alike)
     ]
 
@@ -84,17 +85,21 @@ def differ(runs: Sequence[Run], name: str) -> bool:
     return len({getattr(run, name) for run in runs}) > 1
 
 
+def minutes_cell(runs: Sequence[Run]) -> str:
+    """The mean, or that of each precision where there are several; – where one isn't known."""
+    if any(math.isnan(run.minutes) for run in runs):
+        return "–"
+    means = pd.DataFrame(runs).groupby("computed_in")["minutes"].mean()
+    return ", ".join(f"{mean:.1f} in {name}" if len(means) > 1 else f"{mean:.1f}" for name, mean in means.items())
+
+
 def ablation_table(runs: Sequence[Run]) -> Table:
     """A row for each group."""
     rows: dict[str, list[str]] = {}
     groups = grouped(runs)
     for title, group in zip(distinct_titles(groups), groups):
-        minutes = np.mean([run.minutes for run in group])
-        rows[title] = [
-            cell([run.val_accuracy for run in group]),
-            cell([run.agreement for run in group]),
-            "–" if math.isnan(minutes) else f"{minutes:.1f}",
-        ]
+        accuracy, agreement = (cell([getattr(run, name) for run in group]) for name in ("val_accuracy", "agreement"))
+        rows[title] = [accuracy, agreement, minutes_cell(group)]
     return "recipe", ("val accuracy, %", "agreement, %", "minutes"), rows
 
 

@@ -15,14 +15,14 @@ def test_figures_show_what_is_sampled(tmp_path):
     torch.manual_seed(0)
     save_weights(tmp_path / "w.pt", UNet(config), config)
     fixed = ["--weights", str(tmp_path / "w.pt")]
-    sample.main([str(tmp_path / "out"), *fixed, "--per-digit", "10"])
+    sample.main([str(tmp_path / "out"), *fixed, "--per-digit", "10", "--contrast", "1.5"])
     default = evaluate.as_row(tmp_path / "w.pt", sampling.SampleOptions())
     scores = {"own_judge": 0.9, "fid768": 0.5, "stroke_coverage": 0.6}
     rows = [{**default, "guidance_scale": scale, **scores} for scale in (1, 2.5, 3)]
     rows.append({"weights": REAL, "own_judge": 0.96, "stroke_coverage": 0.65})
     pd.DataFrame(rows).to_csv(tmp_path / "sweep.csv", index=False)
     wanted = ["--out", str(tmp_path / "figures"), "--sweep", str(tmp_path / "sweep.csv")]
-    assert figures.main([*wanted, *fixed]) == 0
+    assert figures.main([*wanted, *fixed, "--contrast", "1.5"]) == 0
     picture = np.asarray(Image.open(tmp_path / "figures" / "p1_grid.png"))
     assert picture.shape == (604, 604, 3)
     first_nine = np.asarray(Image.open(tmp_path / "out" / "9_001.png"))
@@ -33,6 +33,7 @@ def test_figures_show_what_is_sampled(tmp_path):
     assert figures.main(["--out", str(tmp_path / "one"), *fixed, "--only", "architecture"]) == 0
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["w_architecture.svg"]
     assert figures.main(["--out", str(tmp_path / "none"), *fixed, "--only", "sweep"]) == 2
+    assert figures.main(["--out", str(tmp_path / "none"), *fixed, "--contrast", "0.5"]) == 2
 
 
 def test_a_line_of_the_sweep_varies_the_guidance_scale():
