@@ -86,9 +86,12 @@ def ddim_timesteps(num_timesteps: int, num_steps: int, *, offset: int = 0) -> li
     return timesteps
 
 
-def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1.0, detail_steps: int = 0) -> list[int]:
+def trailing_timesteps(
+    num_timesteps: int, num_steps: int, *, spacing: float = 1.0, early_steps: int = 0, detail_steps: int = 0
+) -> list[int]:
     """`num_steps` distinct timesteps from the noisiest down: T (k / num_steps) ** spacing - 1 for k = num_steps, ...,
-    1, rounded; then up to `detail_steps` more, each at half the timestep before, as long as that is above 0.
+    1, rounded, and further ones as long as they are distinct: `early_steps` after the first, which halve the way to the
+    second again and again, and `detail_steps` at the end, each at half the timestep before.
 
     spacing 1 is even; below 1 the steps are small where there is much noise, above 1 where there is little.
 
@@ -105,6 +108,9 @@ def trailing_timesteps(num_timesteps: int, num_steps: int, *, spacing: float = 1
             f"{num_steps} steps of {num_timesteps} timesteps with spacing {spacing}: "
             "give fewer steps, or a spacing nearer 1"
         )
+    first = num_timesteps - 1
+    way = first - timesteps[1] if num_steps > 1 else 0
+    timesteps[1:1] = [first - (way >> k) for k in range(early_steps, 0, -1) if way >> k]
     for _ in range(detail_steps):
         if timesteps[-1] > 1:
             timesteps.append(timesteps[-1] // 2)

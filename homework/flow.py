@@ -25,7 +25,7 @@ from common.files import REPOSITORY, atomic_write
 from homework import archive, mnist, report
 
 SAMPLING = "--labels none --sampler ddpm --contrast 1.03".split()
-FAST = "--num-steps 15 --spacing 0.7 --detail-steps 0".split()
+FAST = "--num-steps 15 --spacing 0.7 --early-steps 0 --detail-steps 0".split()
 PROCESS = "--num-steps 1000 --spacing 1".split()
 TEMPLATE = """#set document(date: none)
 #set page("a4")

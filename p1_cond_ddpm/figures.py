@@ -78,8 +78,9 @@ def sweep_lines(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFr
 
 def setting_name(setting: dict[str, Any]) -> str:
     """A line's name in the legend."""
+    early = f"{setting['early_steps']} + " if setting["early_steps"] else ""
     details = f" + {setting['detail_steps']}" if setting["detail_steps"] else ""
-    name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {setting['num_steps']}{details} steps"
+    name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {early}{setting['num_steps']}{details} steps"
     if setting["guidance_interval"] != "0-999":
         name += f", guided in {setting['guidance_interval'].replace('-', '–')}"
     if setting["autoguidance"] != 1:

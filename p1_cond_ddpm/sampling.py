@@ -46,6 +46,9 @@ class SampleOptions:
     spacing: float = option(
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
+    early_steps: int = option(
+        0, "further steps after the first, which halve the way to the second: mean colour", smallest=0, largest=10
+    )
     detail_steps: int = option(
         0, "further steps at the end, each at half the timestep before: textures", smallest=0, largest=10
     )
@@ -69,7 +72,11 @@ class SampleOptions:
                 raise UserError(f"{flag} {interval[0]} {interval[1]}: give the smaller timestep first")
         try:
             return trailing_timesteps(
-                num_timesteps, self.num_steps, spacing=self.spacing, detail_steps=self.detail_steps
+                num_timesteps,
+                self.num_steps,
+                spacing=self.spacing,
+                early_steps=self.early_steps,
+                detail_steps=self.detail_steps,
             )
         except ValueError as error:
             raise UserError(str(error)) from None

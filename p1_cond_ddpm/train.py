@@ -130,7 +130,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         guidance_scale = GRADED.guidance_scale if labelled and 0 < train.label_dropout < 1 else 1.0
         num_steps = min(PREVIEW_STEPS, config.num_timesteps)
         how = SampleOptions(
-            "dpm", num_steps, spacing=1.0, detail_steps=0, guidance_scale=guidance_scale, precision=options.precision
+            "dpm",
+            num_steps,
+            spacing=1.0,
+            early_steps=0,
+            detail_steps=0,
+            guidance_scale=guidance_scale,
+            precision=options.precision,
         )
         shown = torch.arange(PREVIEW) % 10 if labelled and train.label_dropout < 1 else [NULL_LABEL] * PREVIEW
         return sample_digits(ema, shown, range(PREVIEW), how)

@@ -86,6 +86,15 @@ def test_detail_steps_halve_the_last_timestep_until_it_is_the_first(num_steps, d
     assert timesteps[:num_steps] == trailing_timesteps(1000, num_steps)
 
 
+@pytest.mark.parametrize(
+    "num_steps, early_steps, begin", [(10, 3, [999, 987, 974, 949, 899]), (500, 3, [999, 998, 997]), (1, 3, [999])]
+)
+def test_early_steps_halve_the_way_to_the_second_timestep_as_long_as_they_are_distinct(num_steps, early_steps, begin):
+    timesteps = trailing_timesteps(1000, num_steps, early_steps=early_steps)
+    assert timesteps[: len(begin)] == begin
+    assert [t for t in timesteps if t not in begin[1:-1]] == trailing_timesteps(1000, num_steps)
+
+
 @pytest.mark.parametrize("steps, offset", [(0, 0), (1001, 0), (1000, 1), (50, -1)])
 def test_impossible_timesteps_are_refused(steps, offset):
     with pytest.raises(ValueError, match="give 1 to 1000$|leave 0 to 999$"):

@@ -228,8 +228,9 @@ def test_images_come_in_order_and_a_bar_counts_their_steps(capsys):
 
 
 def test_timesteps_are_spaced_as_asked_and_an_interval_may_be_one_of_them():
-    options = sampling.SampleOptions(num_steps=9, spacing=0.5, detail_steps=2, guidance_interval=(5, 5))
-    assert options.timesteps(1000) == trailing_timesteps(1000, 9, spacing=0.5, detail_steps=2)
+    steps = {"spacing": 0.5, "early_steps": 1, "detail_steps": 2}
+    options = sampling.SampleOptions(num_steps=9, **steps, guidance_interval=(5, 5))
+    assert options.timesteps(1000) == trailing_timesteps(1000, 9, **steps)
     with pytest.raises(UserError, match="9 steps of 5 timesteps: give 1 to 5"):
         options.timesteps(5)
 
