@@ -90,8 +90,8 @@ def trailing_timesteps(
     num_timesteps: int, num_steps: int, *, spacing: float = 1.0, early_steps: int = 0, detail_steps: int = 0
 ) -> list[int]:
     """`num_steps` distinct timesteps from the noisiest down: T (k / num_steps) ** spacing - 1 for k = num_steps, ...,
-    1, rounded, and further ones as long as they are distinct: `early_steps` after the first, which halve the way to the
-    second again and again, and `detail_steps` at the end, each at half the timestep before.
+    1, rounded. `early_steps` more follow the first: each halves what is left of the way from the second to the first.
+    `detail_steps` more end the list, each at half the timestep before. Timesteps that would repeat are left out.
 
     spacing 1 is even; below 1 the steps are small where there is much noise, above 1 where there is little.
 

@@ -47,7 +47,10 @@ class SampleOptions:
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
     early_steps: int = option(
-        0, "further steps after the first, which halve the way to the second: mean colour", smallest=0, largest=10
+        0,
+        "further steps after the first, which halve the way to the second: mean colour, by sde or dpm",
+        smallest=0,
+        largest=10,
     )
     detail_steps: int = option(
         0, "further steps at the end, each at half the timestep before: textures", smallest=0, largest=10

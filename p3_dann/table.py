@@ -1,5 +1,5 @@
-"""Tables of finished runs of problem 3. Runs that differ in their seed alone are one group, with mean and deviation.
-Seeds of machines with and without bf16 count together.
+"""Tables of finished runs of problem 3. Runs that differ only in their seed, or in whether their machine has bf16, are
+one group, with mean and deviation.
 
 python3 -m p3_dann.table runs/p3_* --results docs/p3_runs.csv                       keeps runs in a CSV, a row each
 python3 -m p3_dann.table --results docs/p3_runs.csv --out docs/p3_table.csv         the homework's rows
@@ -37,21 +37,23 @@ Table = tuple[str, Sequence[str], dict[str, list[str]]]  # title of the rows' na
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs of the same `Run.group` together, in order of first appearance."""
-    groups: dict[object, dict[int, Run]] = {}
+    groups: dict[object, dict[object, Run]] = {}
     for run in runs:
-        group = groups.setdefault(run.group, {})
-        if run.seed in group:
-            raise UserError(f"{run.run} and {group[run.seed].run}: the same training twice; leave one out")
-        group[run.seed] = run
+        group, training = groups.setdefault(run.group, {}), (run.seed, run.computed_in)
+        if training in group:
+            raise UserError(f"{run.run} and {group[training].run}: the same training twice; leave one out")
+        group[training] = run
     return [[*group.values()] for group in groups.values()]
 
 
-def cell(values: Sequence[float]) -> str:
-    """Per cent, with standard deviation and number of seeds where there are several; – where one isn't known."""
+def cell(runs: Sequence[Run], name: str) -> str:
+    """A share in per cent, with standard deviation and number where there are several runs; – where one isn't known."""
+    values = [getattr(run, name) for run in runs]
     if any(map(math.isnan, values)):
         return "–"
     mean = f"{100 * np.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f} ({len(values)} seeds)"
+    counted = "seeds" if len({run.seed for run in runs}) == len(runs) else "trainings"
+    return mean if len(runs) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f} ({len(runs)} {counted})"
 
 
 def homework_table(runs: Sequence[Run]) -> Table:
@@ -62,7 +64,7 @@ def homework_table(runs: Sequence[Run]) -> Table:
             groups = grouped([r for r in runs if (r.preset, r.target, r.changes) == (preset, target, "")])
             if groups:
                 shown = max(groups, key=lambda group: (len(group), group[0].steps, group[0].group))
-                rows[title][column] = cell([run.val_accuracy for run in shown])
+                rows[title][column] = cell(shown, "val_accuracy")
     return "val accuracy, %", [*COLUMNS.values()], rows
 
 
@@ -98,8 +100,7 @@ def ablation_table(runs: Sequence[Run]) -> Table:
     rows: dict[str, list[str]] = {}
     groups = grouped(runs)
     for title, group in zip(distinct_titles(groups), groups):
-        accuracy, agreement = (cell([getattr(run, name) for run in group]) for name in ("val_accuracy", "agreement"))
-        rows[title] = [accuracy, agreement, minutes_cell(group)]
+        rows[title] = [cell(group, "val_accuracy"), cell(group, "agreement"), minutes_cell(group)]
     return "recipe", ("val accuracy, %", "agreement, %", "minutes"), rows
 
 

@@ -27,6 +27,9 @@ def test_figures_show_what_is_sampled(tmp_path):
     assert picture.shape == (604, 604, 3)
     first_nine = np.asarray(Image.open(tmp_path / "out" / "9_001.png"))
     assert np.array_equal(picture[2 * (2 + 9 * 30) :, 4:][:56:2, :56:2], first_nine)
+    process = (tmp_path / "figures" / "p1_process.png").read_bytes()
+    assert figures.main(["--out", str(tmp_path / "plain"), *fixed, "--only", "process"]) == 0
+    assert process != (tmp_path / "plain" / "p1_process.png").read_bytes()
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["p1_grid.png", "p1_process.png", "p1_sweep.svg", "w_architecture.svg"]
     assert {*sources_of(tmp_path / "figures" / "p1_sweep.svg")} == {"w.pt", "sweep.csv"}

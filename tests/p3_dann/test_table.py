@@ -142,10 +142,16 @@ def test_other_data_is_another_group_and_short_runs_have_no_minutes(make_run, tm
     ]
 
 
-def test_seeds_on_machines_of_other_precision_are_one_group_with_the_minutes_of_each(make_run, capsys):
+def test_seeds_on_machines_of_other_precision_are_one_group_with_the_minutes_of_each(make_run, tmp_path, capsys):
     runs = [make_run("first", 0.9), make_run("second", 0.8, precision="float32")]
+    metrics = tmp_path / "second" / "metrics.jsonl"
+    metrics.write_text('{"step": 20, "seconds": 30.0}\n')
     assert table.main(["--ablation", "svhn", *runs]) == 0
-    assert rows(capsys) == ["| whole | 85.0 ± 7.1 (2 seeds) | 50.0 ± 0.0 (2 seeds) | 2.0 in bf16, 2.0 in float32 |"]
+    assert rows(capsys) == ["| whole | 85.0 ± 7.1 (2 seeds) | 50.0 ± 0.0 (2 seeds) | 2.0 in bf16, 10.0 in float32 |"]
+    metrics.write_text("")
+    again = make_run("third", 0.7, 0.6, precision="float32")  # of the seed of "first"
+    assert table.main(["--ablation", "svhn", *runs, again]) == 0
+    assert rows(capsys)[0] == "| whole | 80.0 ± 10.0 (3 trainings) | 53.3 ± 5.8 (3 trainings) | – |"
 
 
 @pytest.mark.parametrize(
