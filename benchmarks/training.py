@@ -30,7 +30,7 @@ from common.cli import command, some_path, wrote
 from common.config import check_range
 from common.files import REPOSITORY, atomic_write
 from p1_cond_ddpm.sampling import load_denoiser
-from p1_cond_ddpm.unet import without_guide
+from p1_cond_ddpm.unet import without_guidance
 from p2_ddim.unet import load_face_unet
 from p3_dann.inference import load_classifier
 
@@ -57,8 +57,8 @@ class Training(NamedTuple):
 
 
 def denoiser_alone(path: Path) -> nn.Module:
-    """Problem 1's network without its guide, which is trained apart."""
-    return without_guide(load_denoiser(path))
+    """Problem 1's network without guide and head, which are trained apart."""
+    return without_guidance(load_denoiser(path))
 
 
 P1, P2, P3 = p1_cond_ddpm.train.main, p2_ddim.train.main, p3_dann.train.main

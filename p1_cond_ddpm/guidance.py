@@ -1,5 +1,6 @@
 """Guidance: by a label's absence (classifier-free guidance), and by a worse network (autoguidance)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ def guided(
     guide_scale: float = 1.0,
     guide_interval: Interval | None = None,
     chroma: float = 1.0,
+    head: bool = False,
 ) -> Denoiser:
     """The v predictor of a v-network under both guidances: v_c + G, where
     G = (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
@@ -35,25 +37,33 @@ def guided(
     typical of its class and so less varied; the second removes what a better network does better, and keeps variety.
     For one x_t this is guidance of eps, which is linear in v. Of G, `chroma` scales what differs between the colour
     channels: a digit is a shape in any colour, and guidance saturates colours. A scale of 1 is off, classifier-free
-    guidance also where all labels are null_label, and each outside its interval of timesteps.
+    guidance also where all labels are null_label, and each outside its interval of timesteps. With `head` the model
+    predicts both differences itself (distill.py), in the pass that gives v_c.
 
     Sources: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024; autoguidance,
     Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), equation 3.
     """
     off = scale == 1 or bool((labels == null_label).all())
-    alone = guide is None or guide_scale == 1
+    alone = not head and guide is None or guide_scale == 1
+
+    def differences(x_t: Tensor, t: Tensor, by_label: bool, by_guide: bool) -> Sequence[Any]:
+        """v_c, v_c - v_u and v_c - v_g; what isn't asked for may be 0."""
+        if head:
+            return model(x_t, t, labels, guidance=True).chunk(3, dim=1)
+        if by_label:
+            both = torch.cat([labels, torch.full_like(labels, null_label)])
+            v, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+        else:
+            v = unconditional = model(x_t, t, labels)
+        return v, v - unconditional, v - guide(x_t, t, labels) if by_guide else 0.0
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        if off or not within(t, interval):
-            conditional = model(x_t, t, labels)
-            guidance = torch.zeros_like(conditional)
-        else:
-            both = torch.cat([labels, torch.full_like(labels, null_label)])
-            conditional, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-            guidance = (scale - 1) * (conditional - unconditional)
-        if not alone and within(t, guide_interval):
-            guidance = guidance + (guide_scale - 1) * (conditional - guide(x_t, t, labels))
+        by_label, by_guide = not off and within(t, interval), not alone and within(t, guide_interval)
+        if not (by_label or by_guide):
+            return model(x_t, t, labels)
+        v, label_part, guide_part = differences(x_t, t, by_label, by_guide)
+        guidance = by_label * (scale - 1) * label_part + by_guide * (guide_scale - 1) * guide_part
         grey = guidance.mean(dim=1, keepdim=True)
-        return conditional + grey + chroma * (guidance - grey)
+        return v + grey + chroma * (guidance - grey)
 
     return denoise

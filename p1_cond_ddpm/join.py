@@ -2,7 +2,8 @@
 
 python3 -m p1_cond_ddpm.join runs/p1/weights.pt runs/p1_guide/weights.pt runs/p1/guided.pt
 
-The presets mnistm and guide, one after the other, train the guide. A network that has one already gets the new one.
+The presets mnistm and guide, one after the other, train the guide. A network that has one already gets the new one; a
+head (distill.py) was taught by the old one and is left out.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 from common.checkpoint import load_network, load_weights, save_weights
 from common.cli import UserError, command, some_path, wrote
-from p1_cond_ddpm.unet import UNet, UNetConfig, guide_config
+from p1_cond_ddpm.unet import UNet, UNetConfig, guide_config, without_guidance
 
 
 @command
@@ -21,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("guide", type=some_path, help="weights of the worse network")
     parser.add_argument("out", type=some_path, help="the file to write")
     arguments = parser.parse_args(argv)
-    model, guide = (load_network(path, UNet, UNetConfig) for path in (arguments.weights, arguments.guide))
+    model, guide = (
+        without_guidance(load_network(path, UNet, UNetConfig)) for path in (arguments.weights, arguments.guide)
+    )
     config = replace(model.config, guide_widths=guide.config.widths)
     if guide.config != guide_config(config):
         raise UserError(f"{arguments.guide}: differs from {arguments.weights} in more than its widths; train another")

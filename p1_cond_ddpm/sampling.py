@@ -55,11 +55,11 @@ class SampleOptions:
     detail_steps: int = option(
         0, "further steps at the end, each at half the timestep before: textures", smallest=0, largest=10
     )
-    guidance_scale: float = option(3.0, "1 = off", smallest=0)
+    guidance_scale: float = option(2.5, "1 = off", smallest=0)
     guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
-    autoguidance: float = option(3.0, "away from the network's guide, where it has one; 1 = off", smallest=0)
+    autoguidance: float = option(1.8, "away from the network's guide, where it has one; 1 = off", smallest=0)
     autoguidance_interval: tuple[int, int] = option((400, 999), "first and last timestep with it", smallest=0)
-    guidance_chroma: float = option(1.0, "share of both guidances that reaches colours; 1 = all", smallest=0)
+    guidance_chroma: float = option(0.5, "share of both guidances that reaches colours; 1 = all", smallest=0)
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
@@ -89,8 +89,8 @@ GRADED = SampleOptions()  # hw2_1.sh
 
 
 def usable_options(model: UNet, options: SampleOptions) -> SampleOptions:
-    """The options as they take effect: without a guide there is no autoguidance, which a line on stderr says."""
-    if model.guide or options.autoguidance == 1:
+    """The options as they take effect: without guide and head there is no autoguidance, which a line on stderr says."""
+    if model.guide or model.config.guidance_head or options.autoguidance == 1:
         return options
     if is_main_process():
         print("note: the network has no guide, so autoguidance is off; p1_cond_ddpm.join adds one", file=sys.stderr)
@@ -112,6 +112,7 @@ def sampler_steps(
         guide_scale=options.autoguidance,
         guide_interval=options.autoguidance_interval,
         chroma=options.guidance_chroma,
+        head=model.config.guidance_head,
     )
     eta = 0.0 if options.sampler in ("dpm", "ddim") else 1.0
     common: dict[str, Any] = {"prediction": "v", "eta": eta, "clip_x_0": True, "randn_like": randn_like}

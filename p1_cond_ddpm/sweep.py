@@ -45,11 +45,13 @@ from p1_cond_ddpm.sampling import (
 from p1_cond_ddpm.scores import Reference, accuracy, real_row
 
 
-def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True) -> int:
-    """Passes through the network, not its guide: two where guidance is on, else one."""
+def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True, head: bool = False) -> int:
+    """Passes through the network, not its guide: one a step, and one more where guidance is on without a head."""
     first, last = options.guidance_interval
     timesteps = options.timesteps(num_timesteps)
-    return len(timesteps) + (labelled and options.guidance_scale != 1) * sum(first <= t <= last for t in timesteps)
+    return len(timesteps) + (labelled and not head and options.guidance_scale != 1) * sum(
+        first <= t <= last for t in timesteps
+    )
 
 
 def judged(images: Tensor, labels: Tensor) -> dict[str, float]:
@@ -118,7 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.weights, images, guided=any(options.guidance_scale != 1 for options in settings)
     ).to(device)
     settings = [usable_options(model, options) for options in settings]
-    passes = [passes_per_image(options, model.config.num_timesteps, labelled=labelled) for options in settings]
+    passes = [
+        passes_per_image(options, model.config.num_timesteps, labelled=labelled, head=model.config.guidance_head)
+        for options in settings
+    ]
     real = torch.from_numpy(read_set(arguments.real, None)).permute(0, 3, 1, 2) if arguments.real else None
     measurements = Measurements(arguments.out)
     reference, name = read_reference(arguments)

@@ -4,7 +4,8 @@ python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/d
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist.txt --data mnist.npz --run-dir runs/mnist
 
 A preset is a file of options, one a line: mnistm and mnist are the released networks' recipes, guide after one of them
-is that of its guide (join.py), mnist_public has the settings of the best public MNIST report.
+is that of its guide (join.py), distill that of distill.py, mnist_public has the settings of the best public MNIST
+report.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import load_network, save_weights, sha256
+from common.checkpoint import load_network, load_weights, save_weights, sha256
 from common.cli import UserError, command, some_path, wrote
 from common.config import option, parse_options, to_json
 from common.device import choose_device
@@ -25,7 +26,7 @@ from common.processes import is_main_process
 from common.rng import batch_at
 from common.training import TrainStep, check_batch_size, fingerprint, fit, training_parser
 from p1_cond_ddpm.sampling import GRADED, SampleOptions, sample_digits
-from p1_cond_ddpm.unet import UNet, UNetConfig, without_guide
+from p1_cond_ddpm.unet import UNet, UNetConfig, without_guidance
 
 PREVIEW, PREVIEW_STEPS = 64, 4  # digits, and the sampler's steps
 
@@ -56,6 +57,7 @@ def check_network(config: UNetConfig) -> None:
         f"--guide-widths {config.guide_widths}: train the guide as a network of its own, then join the two": bool(
             config.guide_widths
         ),
+        "--guidance-head: train without it; p1_cond_ddpm.distill adds it afterwards": config.guidance_head,
     }
     for message, holds in wrong.items():
         if holds:
@@ -113,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(options.seed)
     model = UNet(config)
     if arguments.init:
-        model = without_guide(load_network(arguments.init, UNet, UNetConfig)).train().requires_grad_(True)
+        model = without_guidance(load_network(arguments.init, UNet, UNetConfig)).train().requires_grad_(True)
         if model.config != config:
             raise UserError(
                 f"{arguments.init}: a network of other options ({to_json(model.config)}); give the same ones"
@@ -145,9 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = {"train": to_json(train), "network": to_json(config), "data": data}
     ema = fit(loss, model.to(device), options, arguments.run_dir, settings=settings, preview=preview)
     if is_main_process():
-        save_weights(
-            arguments.run_dir / "weights.pt", ema, config, train=to_json(train), fit=to_json(options), labelled=labelled
-        )
+        how = {"train": to_json(train), "fit": to_json(options), "labelled": labelled}
+        if arguments.init:
+            how["init"] = load_weights(arguments.init).metadata
+        save_weights(arguments.run_dir / "weights.pt", ema, config, **how)
         wrote(arguments.run_dir / "weights.pt")
     return 0
 

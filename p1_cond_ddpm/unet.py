@@ -37,6 +37,7 @@ class UNetConfig:
     schedule: str = option("cosine", "noise levels that the timesteps stand for", choices=tuple(SCHEDULES))
     num_timesteps: int = option(1000, "timesteps", smallest=2, largest=1000)
     guide_widths: tuple[int, ...] = option((), "channels of its guide, which p1_cond_ddpm.join adds", smallest=16)
+    guidance_head: bool = option(False, "predict guidance, too, which p1_cond_ddpm.distill teaches")
 
     def noise_schedule(self) -> NoiseSchedule:
         return SCHEDULES[self.schedule](self.num_timesteps)
@@ -44,7 +45,7 @@ class UNetConfig:
 
 def guide_config(config: UNetConfig) -> UNetConfig:
     """That of a network's guide, which differs in its widths alone."""
-    return replace(config, widths=config.guide_widths, guide_widths=())
+    return replace(config, widths=config.guide_widths, guide_widths=(), guidance_head=False)
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -94,6 +95,19 @@ class Attention(nn.Module):
         return x + self.out(h).transpose(1, 2).unflatten(2, (height, width))
 
 
+class GuidanceHead(nn.Module):
+    """What guidance is made of, from the features that v is made of: residual block, norm, SiLU, conv."""
+
+    def __init__(self, channels: int, patch_channels: int, embedding: int):
+        super().__init__()
+        self.block = ResidualBlock(channels, embedding)
+        self.norm = nn.GroupNorm(channels // 16, channels)
+        self.output = zero_init(nn.Conv2d(channels, 2 * patch_channels, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.output(F.silu(self.norm(self.block(x, embedding))))
+
+
 class UNet(nn.Module):
     """v-prediction network: (x_t (B, C, H, W), t (B,) integer, labels (B,) in 0..num_classes) -> v (B, C, H, W).
 
@@ -101,7 +115,8 @@ class UNet(nn.Module):
     output.
 
     `guide` is None or a worse network of the same kind. The forward pass leaves it alone; samplers step away from its
-    prediction.
+    prediction. `head` is None or predicts what both guidances need: with guidance=True the output is (B, 3 C, H, W),
+    which is v, v minus that without label, and v minus the guide's.
     """
 
     def __init__(self, config: UNetConfig):
@@ -127,6 +142,7 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(config.widths[0] // 16, config.widths[0])
         self.output = zero_init(nn.Conv2d(config.widths[0], patch_channels, 3, padding=1))
         self.guide = UNet(guide_config(config)) if config.guide_widths else None
+        self.head = GuidanceHead(config.widths[0], patch_channels, config.embedding) if config.guidance_head else None
 
     @staticmethod
     def _level(config: UNetConfig, width: int, *, merge: bool) -> nn.ModuleList:
@@ -137,7 +153,7 @@ class UNet(nn.Module):
             level.append(ResidualBlock(width, config.embedding))
         return level
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, *, guidance: bool = False) -> Tensor:
         embedding = F.silu(self.time(timestep_embedding(t, self.time[0].in_features)) + self.label(labels))
         patches = F.pixel_unshuffle(x_t, self.config.patch_size)
         x = self.input(patches.contiguous(memory_format=layout(x_t.device)))
@@ -157,10 +173,14 @@ class UNet(nn.Module):
                 continue
             for merge, block in zip(stage[::2], stage[1::2]):
                 x = block(merge(torch.cat([x, skips.pop()], dim=1)), embedding)
-        return F.pixel_shuffle(self.output(F.silu(self.norm(x))), self.config.patch_size).contiguous()
+        patches = self.output(F.silu(self.norm(x)))
+        if guidance:
+            assert self.head is not None
+            patches = torch.cat([patches, self.head(x, embedding)], dim=1)
+        return F.pixel_shuffle(patches, self.config.patch_size).contiguous()
 
 
-def without_guide(model: UNet) -> UNet:
-    """The model, changed in place: as it was trained."""
-    model.config, model.guide = replace(model.config, guide_widths=()), None
+def without_guidance(model: UNet) -> UNet:
+    """The model, changed in place: without guide and head, as it was trained at first."""
+    model.config, model.guide, model.head = replace(model.config, guide_widths=(), guidance_head=False), None, None
     return model

@@ -37,6 +37,7 @@ SHORTER = {  # by what a line begins with: options after its own
     "bash hw2_2.sh": "--num-steps 2",
     "python3 -m homework.flow": DENOISER,
     "python3 -m homework.release": "--folder checkpoints",
+    "python3 -m p1_cond_ddpm.distill": TRAINING,
     "python3 -m p1_cond_ddpm.evaluate": "--seeds 0 --per-digit 1 --num-steps 2",
     "python3 -m p1_cond_ddpm.process": "--num-steps 8",
     "python3 -m p1_cond_ddpm.sample": "--count 4 --num-steps 2",

@@ -39,7 +39,7 @@ def parsed(monkeypatch, package, *presets):
 )
 def test_a_preset_is_the_recipe_of_its_weights(monkeypatch, package, preset, name, config):
     weights, options = load_weights(CHECKPOINTS / f"{name}.pt"), parsed(monkeypatch, package, preset)
-    metadata, pairs = weights.metadata, [(options[config], weights.config)]
+    metadata, pairs = weights.metadata.get("init", weights.metadata), [(options[config], weights.config)]
     pairs += [(options["TrainOptions"], metadata["train"]), (options["FitOptions"], metadata["fit"])]
     if "ObjectiveOptions" in options:
         pairs.append((options["ObjectiveOptions"], metadata.get("objective", metadata["train"])))
@@ -53,12 +53,13 @@ def assert_shared(given, saved):
     assert shared and {key: given[key] for key in shared} == {key: saved[key] for key in shared}
 
 
-@pytest.mark.parametrize("name", ["mnistm"])
-def test_a_guide_is_trained_as_its_preset_says(monkeypatch, name):
-    weights, options = load_weights(CHECKPOINTS / f"p1_{name}.pt"), parsed(monkeypatch, "p1_cond_ddpm", name, "guide")
-    assert tuple(options["UNetConfig"]["widths"]) == tuple(weights.config["guide_widths"])
+@pytest.mark.parametrize("part, presets", [("guide", ("mnistm", "guide")), ("distilled", ("distill",))])
+def test_a_part_of_the_digits_network_is_trained_as_its_preset_says(monkeypatch, part, presets):
+    weights, options = load_weights(CHECKPOINTS / "p1_mnistm.pt"), parsed(monkeypatch, "p1_cond_ddpm", *presets)
+    if part == "guide":
+        assert tuple(options["UNetConfig"]["widths"]) == tuple(weights.config["guide_widths"])
     for kind, section in (("TrainOptions", "train"), ("FitOptions", "fit")):
-        assert_shared(options[kind], weights.metadata["guide"][section])
+        assert_shared(options[kind], weights.metadata[part][section])
 
 
 def test_every_preset_is_a_command_line(monkeypatch):

@@ -27,16 +27,19 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "scale, interval, passes",
-    [(2.0, (0, 999), 20), (2.0, (100, 498), 13), (1.0, (0, 999), 10)],  # ten steps, at 99, 199, ..., 999
+    "scale, interval, head, passes",
+    [
+        (2.0, (0, 999), False, 20),
+        (2.0, (100, 498), False, 13),
+        (1.0, (0, 999), False, 10),
+        (2.0, (0, 999), True, 10),
+    ],
 )
-def test_passes_count_both_branches_where_guidance_is_on(scale, interval, passes):
-    assert (
-        sweep.passes_per_image(
-            SampleOptions(num_steps=10, spacing=1.0, guidance_scale=scale, guidance_interval=interval), 1000
-        )
-        == passes
+def test_passes_count_both_branches_where_guidance_is_on(scale, interval, head, passes):
+    options = SampleOptions(  # ten steps, at 99, 199, ..., 999
+        num_steps=10, spacing=1.0, detail_steps=0, guidance_scale=scale, guidance_interval=interval
     )
+    assert sweep.passes_per_image(options, 1000, head=head) == passes
 
 
 def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, monkeypatch):
