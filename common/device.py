@@ -4,9 +4,13 @@ import functools
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +18,8 @@ from common.cli import UserError
 from common.files import REPOSITORY
 from common.processes import place
 
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # beside float32
 CPU_FLAGS = Path("/proc/cpuinfo")  # Linux alone has it
 
@@ -84,6 +90,30 @@ def describe_machine(device: torch.device) -> dict[str, str | None]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {"started": time.strftime("%Y-%m-%d %H:%M:%S%z"), "device": name, **versions, "commit": commit}
+
+
+def on_cores(
+    work: Callable[[Job, Event], Result], jobs: Sequence[Job], device: torch.device
+) -> Generator[Result, None, None]:
+    """work(job, stopped) for every job, in order. On a CPU, threads work on several jobs at once; elsewhere one job
+    follows the other.
+
+    When the caller stops early or a job fails, jobs that have not begun are dropped, and those that have are waited
+    for: `stopped` is set then, for long work to look at.
+    """
+    threads, stopped = torch.get_num_threads(), Event()
+    workers = min(threads, len(jobs)) if device.type == "cpu" else 1
+    if workers <= 1:
+        yield from (work(job, stopped) for job in jobs)
+        return
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            try:
+                yield from pool.map(work, jobs, repeat(stopped))
+            finally:
+                stopped.set()
+    finally:
+        torch.set_num_threads(threads)  # a worker's number is also that of threads started later
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """Guidance: by a label's absence (classifier-free guidance), and by a worse network (autoguidance)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ def guided(
     guide_scale: float = 1.0,
     guide_interval: Interval | None = None,
     chroma: float = 1.0,
+    every: int = 1,
     head: bool = False,
 ) -> Denoiser:
     """The v predictor of a v-network under both guidances: v_c + G, where
@@ -37,32 +37,45 @@ def guided(
     typical of its class and so less varied; the second removes what a better network does better, and keeps variety.
     For one x_t this is guidance of eps, which is linear in v. Of G, `chroma` scales what differs between the colour
     channels: a digit is a shape in any colour, and guidance saturates colours. A scale of 1 is off, classifier-free
-    guidance also where all labels are null_label, and each outside its interval of timesteps. With `head` the model
-    predicts both differences itself (distill.py), in the pass that gives v_c.
+    guidance also where all labels are null_label, and each outside its interval of timesteps. Both differences change
+    little from call to call, so each is computed at every `every`-th call in its interval and kept in between. Such a
+    predictor has a state: make a new one for each run of a sampler. With `head` the model predicts both differences
+    itself (distill.py), in the pass that gives v_c, at every call.
 
     Sources: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024; autoguidance,
-    Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), equation 3.
+    Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), equation 3; keeping the differences, Lv
+    et al. 2025 (FasterCache), whose cache of guidance splits them by frequency.
     """
     off = scale == 1 or bool((labels == null_label).all())
     alone = not head and guide is None or guide_scale == 1
+    calls = {"label": 0, "guide": 0}  # so far, in the interval of each
+    kept: dict[str, Any] = {"label": 0.0, "guide": 0.0}  # v_c - v_u and v_c - v_g as last computed
 
-    def differences(x_t: Tensor, t: Tensor, by_label: bool, by_guide: bool) -> Sequence[Any]:
-        """v_c, v_c - v_u and v_c - v_g; what isn't asked for may be 0."""
+    def due(difference: str, on: bool) -> bool:
+        calls[difference] += on
+        return on and (calls[difference] - 1) % every == 0
+
+    def predict(x_t: Tensor, t: Tensor, by_label: bool, by_guide: bool) -> Tensor:
+        """v_c; computes the differences that are due, too."""
         if head:
-            return model(x_t, t, labels, guidance=True).chunk(3, dim=1)
-        if by_label:
+            v, kept["label"], kept["guide"] = model(x_t, t, labels, guidance=True).chunk(3, dim=1)
+            return v
+        if due("label", by_label):
             both = torch.cat([labels, torch.full_like(labels, null_label)])
             v, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+            kept["label"] = v - unconditional
         else:
-            v = unconditional = model(x_t, t, labels)
-        return v, v - unconditional, v - guide(x_t, t, labels) if by_guide else 0.0
+            v = model(x_t, t, labels)
+        if due("guide", by_guide):
+            kept["guide"] = v - guide(x_t, t, labels)
+        return v
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         by_label, by_guide = not off and within(t, interval), not alone and within(t, guide_interval)
         if not (by_label or by_guide):
             return model(x_t, t, labels)
-        v, label_part, guide_part = differences(x_t, t, by_label, by_guide)
-        guidance = by_label * (scale - 1) * label_part + by_guide * (guide_scale - 1) * guide_part
+        v = predict(x_t, t, by_label, by_guide)
+        guidance = by_label * (scale - 1) * kept["label"] + by_guide * (guide_scale - 1) * kept["guide"]
         grey = guidance.mean(dim=1, keepdim=True)
         return v + grey + chroma * (guidance - grey)
 

@@ -31,8 +31,16 @@ REAL_SETS = 6
 
 
 def real_row(images: int) -> dict[str, Any]:
-    """What a row of a CSV says of so many real images: no steps, and no seed but 0."""
-    return {"weights": REAL, "num_steps": 0, "early_steps": 0, "detail_steps": 0, "seed": 0, "images": images}
+    """What a row of a CSV says of so many real images: 0 in columns of whole numbers."""
+    return {
+        "weights": REAL,
+        "num_steps": 0,
+        "early_steps": 0,
+        "detail_steps": 0,
+        "guidance_every": 0,
+        "seed": 0,
+        "images": images,
+    }
 
 
 class Reference:

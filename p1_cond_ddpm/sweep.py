@@ -14,6 +14,7 @@ A last row has what real images reach: further ones of val, or with --reference 
 
 import argparse
 import itertools
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
@@ -46,12 +47,14 @@ from p1_cond_ddpm.scores import Reference, accuracy, real_row
 
 
 def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True, head: bool = False) -> int:
-    """Passes through the network, not its guide: one a step, and one more where guidance is on without a head."""
+    """Passes through the network, not its guide: one a step, and one more at steps that compute classifier-free
+    guidance, where no head predicts it.
+    """
     first, last = options.guidance_interval
     timesteps = options.timesteps(num_timesteps)
-    return len(timesteps) + (labelled and not head and options.guidance_scale != 1) * sum(
-        first <= t <= last for t in timesteps
-    )
+    if not labelled or head or options.guidance_scale == 1:
+        return len(timesteps)
+    return len(timesteps) + math.ceil(sum(first <= t <= last for t in timesteps) / options.guidance_every)
 
 
 def judged(images: Tensor, labels: Tensor) -> dict[str, float]:

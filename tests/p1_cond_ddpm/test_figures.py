@@ -50,8 +50,9 @@ def test_a_line_of_the_sweep_varies_the_guidance_scale():
         ("mixed", 8, 1.0, "300-800", "bf16", 2.5),
         ("mixed", 8, 2.0, "300-800", "bf16", 2.5),
     ]
-    shared = {"spacing": 1.0, "early_steps": 0, "detail_steps": 0, "contrast": 1.0, "guidance_chroma": 1.0}
-    finer = {"early_steps": 2, "detail_steps": 3, "guidance_chroma": 0.5, "sampler": "sde"}
+    shared = {"spacing": 1.0, "early_steps": 0, "detail_steps": 0, "contrast": 1.0}
+    shared |= {"guidance_chroma": 1.0, "guidance_every": 1}
+    finer = {"early_steps": 2, "detail_steps": 3, "guidance_chroma": 0.5, "guidance_every": 2, "sampler": "sde"}
     rows = [{**shared, "autoguidance_interval": "600-999", **dict(zip(names, point))} for point in points]
     table = pd.DataFrame([*rows, *({**row, **finer} for row in rows[-2:])])
     lines = {figures.setting_name(setting): line for setting, line in figures.sweep_lines(table)}
@@ -59,6 +60,7 @@ def test_a_line_of_the_sweep_varies_the_guidance_scale():
         "DPM-Solver++(2M), 8 steps": [1.0, 2.0],
         "DPM-Solver++(2M), 8 steps, guided in 300–800": [1.0, 3.0],
         "DDPM, below 500 SDE-DPM-Solver++(2M), 8 steps, guided in 300–800, autoguided by 2.5": [1.0, 2.0],
-        "SDE-DPM-Solver++(2M), 2 + 8 + 3 steps, guided in 300–800, autoguided by 2.5, colours by 0.5": [1.0, 2.0],
+        "SDE-DPM-Solver++(2M), 2 + 8 + 3 steps, guided in 300–800, autoguided by 2.5, guidance every 2 steps, "
+        "colours by 0.5": [1.0, 2.0],
     }
     assert lines["DPM-Solver++(2M), 8 steps"]["precision"].tolist() == ["bf16", "bf16"]

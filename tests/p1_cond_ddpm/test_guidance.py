@@ -7,12 +7,12 @@ from p1_cond_ddpm.guidance import guided
 class Model:
     """v = x_t times the label; counts the rows of every pass."""
 
-    def __init__(self):
-        self.rows = []
+    def __init__(self, bias=0):
+        self.rows, self.bias = [], bias
 
     def __call__(self, x, t, labels):
         self.rows.append(len(x))
-        return x * labels[:, None, None, None]
+        return x * (labels[:, None, None, None] + self.bias)
 
 
 @pytest.mark.parametrize("t, rows", [(99, 1), (100, 2), (500, 2), (501, 1)])
@@ -69,3 +69,15 @@ def test_chroma_scales_what_guidance_does_to_colours_alone():
     )
     assert torch.allclose(plain, (3.0 * colour).expand_as(x), atol=1e-5)  # 2 (0 - colour) + 5 (0 + colour)
     assert torch.allclose(less, (3.0 + 1.5 * (colour - 1)).expand_as(x), atol=1e-5)
+
+
+def test_differences_are_computed_at_every_nth_call_in_their_interval_and_kept_in_between():
+    model, guide = Model(), Model(bias=1)
+    how = {"scale": 2.0, "null_label": 10, "interval": (200, 600), "guide": guide, "guide_scale": 3.0}
+    denoise = guided(model, torch.tensor([3]), **how, guide_interval=(400, 999), every=2)
+    xs, ts = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (700, 600, 500, 400, 300, 200)
+    found = [denoise(torch.full((1, 1, 1, 1), x), torch.tensor([t])).item() for x, t in zip(xs, ts)]
+    by_label = [0, -14, -14, -28, -28, -42]  # 3 x - 10 x, of the calls at 600, 400 and 200
+    by_guide = [-2, -2, -2 * 3, -2 * 3, 0, 0]  # 2 (3 x - 4 x), of those at 700 and 500
+    assert found == [3 * x + a + b for x, a, b in zip(xs, by_label, by_guide)]
+    assert model.rows == [1, 2, 1, 2, 1, 2] and guide.rows == [1, 1]

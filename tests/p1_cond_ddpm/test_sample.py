@@ -1,3 +1,7 @@
+import time
+from concurrent.futures import CancelledError
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +41,40 @@ def test_images_do_not_depend_on_the_batch(tmp_path, weights, sampler):
     assert max(np.abs(first[name] - other[name]).max() for name in first) <= 1
 
 
+def test_two_threads_write_the_bytes_of_one(tmp_path, weights):
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        command = [str(tmp_path / str(threads)), "--weights", str(weights), "--num-steps", "3", "--per-digit", "2"]
+        assert sample.main([*command, "--batch-size", "3"]) == 0
+    one, two = (images(tmp_path / str(threads)) for threads in (1, 2))
+    assert len(one) == 20 and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_a_batch_at_work_ends_with_its_next_step_once_the_caller_stops(monkeypatch):
+    begun, ended = Event(), Event()
+
+    def sample_digits(model, labels, seeds, options, on_step):
+        if labels == [0]:
+            assert begun.wait(timeout=20)
+            return torch.zeros(1, 3, 28, 28, dtype=torch.uint8)
+        begun.set()
+        deadline = time.monotonic() + 20
+        try:
+            while time.monotonic() < deadline:
+                on_step(1)
+        except CancelledError:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(sampling, "sample_digits", sample_digits)
+    torch.set_num_threads(2)
+    specs = [sampling.ImageSpec("first", 0, 0), sampling.ImageSpec("long", 1, 0)]
+    found = sampling.sample_images(UNet(SMALL), sampling.GRADED, specs, batch_size=1)
+    assert next(found)[0].name == "first" and not ended.is_set()
+    found.close()
+    assert ended.is_set()
+
+
 @pytest.mark.parametrize("sampler", sampling.SAMPLERS)
 @torch.inference_mode()
 def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
@@ -44,9 +82,10 @@ def test_a_sampler_is_what_its_name_says_with_guidance_in_its_interval(sampler):
     model.guide = randomised(UNet(SMALL))
     steps, guidance = {"num_steps": 5, "spacing": 1.0}, {"guidance_interval": (300, 700), "guidance_scale": 2.0}
     by_guide = {"autoguidance": 3.0, "autoguidance_interval": (500, 900), "guidance_chroma": 0.5}
+    by_guide["guidance_every"] = 2
     options = sampling.SampleOptions(sampler=sampler, **steps, detail_steps=1, **guidance, **by_guide)
     found = run(sampling.sampler_steps(model, labels, x_T, per_sample_noise([1, 2]), options)).x
-    how = {"guide": model.guide, "guide_scale": 3.0, "guide_interval": (500, 900), "chroma": 0.5}
+    how = {"guide": model.guide, "guide_scale": 3.0, "guide_interval": (500, 900), "chroma": 0.5, "every": 2}
     denoise = guided(model, labels, scale=2.0, null_label=10, interval=(300, 700), **how)
     common = {"prediction": "v", "clip_x_0": True, "randn_like": per_sample_noise([1, 2])}
     given = (denoise, x_T, NoiseSchedule.cosine(), [999, 799, 599, 399, 199, 99])

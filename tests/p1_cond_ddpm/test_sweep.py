@@ -27,17 +27,23 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "scale, interval, head, passes",
+    "scale, interval, every, head, passes",
     [
-        (2.0, (0, 999), False, 20),
-        (2.0, (100, 498), False, 13),
-        (1.0, (0, 999), False, 10),
-        (2.0, (0, 999), True, 10),
+        (2.0, (0, 999), 1, False, 20),
+        (2.0, (100, 498), 1, False, 13),
+        (2.0, (100, 498), 2, False, 12),
+        (1.0, (0, 999), 1, False, 10),
+        (2.0, (0, 999), 1, True, 10),
     ],
 )
-def test_passes_count_both_branches_where_guidance_is_on(scale, interval, head, passes):
+def test_passes_count_both_branches_where_guidance_is_computed(scale, interval, every, head, passes):
     options = SampleOptions(  # ten steps, at 99, 199, ..., 999
-        num_steps=10, spacing=1.0, detail_steps=0, guidance_scale=scale, guidance_interval=interval
+        num_steps=10,
+        spacing=1.0,
+        detail_steps=0,
+        guidance_scale=scale,
+        guidance_interval=interval,
+        guidance_every=every,
     )
     assert sweep.passes_per_image(options, 1000, head=head) == passes
 
