@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,12 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> N
     assert result.returncode == 2, result.stderr
     assert last.startswith("error: ") and "Traceback" not in result.stderr
     assert all(word in last for word in words), last
+
+
+def assert_refused(main, arguments: Sequence[object], capsys, *words: str) -> None:
+    """The same of a command's function, called in this process."""
+    code = main([*map(str, arguments)])
+    assert_one_line_error(subprocess.CompletedProcess(arguments, code, "", capsys.readouterr().err), *words)
 
 
 def assert_average_saved(run: Path) -> None:

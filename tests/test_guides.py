@@ -103,6 +103,8 @@ def clone(tmp_path, digit_folder, monkeypatch, undrawn):
     faces = lambda *given, num_steps=2, **how: sampling.sample_faces(*given, num_steps=num_steps, **how)
     for module in (face_figures, interpolate):
         monkeypatch.setattr(module, "sample_faces", faces)
+    inverted = lambda *given, num_steps=2: sampling.invert_faces(*given, num_steps=num_steps)
+    monkeypatch.setattr(face_figures, "invert_faces", inverted)
     monkeypatch.setattr(face_figures, "seeded_noises", lambda count, size: noise.seeded_noises(min(count, 4), size))
     monkeypatch.setattr(digit_figures, "digits_by_number", lambda count, seed: digits_by_number(1, seed=seed))
     process = lambda *given, parts: reverse_process(*given[:-1], replace(given[-1], num_steps=20), parts=parts)

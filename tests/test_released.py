@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from common.checkpoint import CHECKPOINTS
 from common.diffusion import NoiseSchedule
@@ -29,24 +28,24 @@ def accuracy_of_folder(folder, capsys):
 
 def test_digits_without_guidance(real_data, script, tmp_path, capsys):
     options = "--sampler sde --early-steps 2 --guidance-scale 1 --autoguidance 1".split()
-    result = script("hw2_1.sh", "out", "--per-digit", "40", *options)
+    result = script("hw2_1.sh", "out", "--per-digit", "25", *options)
     assert result.returncode == 0, result.stderr
     assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.92  # of 1000 digits 0.96
 
 
 def test_mnist_digits_on_demand(script, tmp_path):
-    result = script("hw2_1.sh", "out", "--weights", CHECKPOINTS / "p1_mnist.pt", "--per-digit", "30")
+    result = script("hw2_1.sh", "out", "--weights", CHECKPOINTS / "p1_mnist.pt", "--per-digit", "15")
     assert result.returncode == 0, result.stderr
     images, labels = judge.read_folder(tmp_path / "out")
     assert accuracy(images, labels, judge.OWN) >= 0.95
 
 
 def test_mnist_digits_without_labels(script, tmp_path):
-    options = "--count 300 --labels none --sampler ddpm --num-steps 18".split()
+    options = "--count 150 --labels none --sampler ddpm --num-steps 18".split()
     result = script("hw2_1.sh", "out", "--weights", CHECKPOINTS / "p1_mnist.pt", *options)
     assert result.returncode == 0, result.stderr
     logits = judge.load(judge.OWN)(to_unit_range(read_pictures(tmp_path / "out")))
-    assert torch.bincount(logits.argmax(dim=1), minlength=10).min() >= 15  # of 30 in the mean
+    assert torch.bincount(logits.argmax(dim=1), minlength=10).min() >= 6  # of 15 in the mean
     assert logits.softmax(dim=1).amax(dim=1).median() >= 0.95
 
 
@@ -76,27 +75,15 @@ def test_faces(real_data, script, tmp_path):
     assert len(errors) == 4 and np.mean(errors) < 3
 
 
-@pytest.mark.parametrize("name, least", [("svhn", 0.903), ("usps", 0.986)])
-def test_domains(real_val, script, tmp_path, name, least):
-    images, labels = real_val(name)
-    (tmp_path / "renamed").mkdir()
-    for number, image in enumerate(images):
-        Image.fromarray(image if name == "svhn" else image[..., 0]).save(tmp_path / "renamed" / f"{number:05d}.png")
-    result = script("hw2_3.sh", "renamed", "pred.csv")
-    assert result.returncode == 0 and f"domain: {name}" in result.stderr
-    table = pd.read_csv(tmp_path / "pred.csv")
-    assert table["image_name"].tolist() == [f"{number:05d}.png" for number in range(len(images))]
-    assert np.mean(table["label"].to_numpy() == labels) >= least
-
-
 def test_the_demo_writes_all_digits_and_reaches_what_the_homework_requires(real_data, script, tmp_path, capsys):
     result = script("demo.sh", "--out", tmp_path / "demo", "--table", tmp_path / "demo.csv", HW2_VENV=sys.prefix)
     assert result.returncode == 0, result.stderr
     number = lambda column: column.str.extract(r"([\d.]+)", expand=False).astype(float)
-    table = pd.read_csv(tmp_path / "demo.csv")
+    table = pd.read_csv(tmp_path / "demo.csv", index_col="problem")
     required, reached = number(table["required"]), number(table["reached"])
     smaller = table["required"].str.startswith("<")
-    assert len(table) >= 3 and (reached < required)[smaller].all() and (reached >= required)[~smaller].all()
+    assert len(table) == 4 and (reached < required)[smaller].all() and (reached >= required)[~smaller].all()
+    assert reached["3 MNIST-M to SVHN"] >= 90.3 and reached["3 MNIST-M to USPS"] >= 98.6
     assert sorted(p.name for p in (tmp_path / "demo" / "p1").iterdir()) == [
         f"{d}_{n:03d}.png" for d in range(10) for n in range(1, 101)
     ]

@@ -15,7 +15,15 @@ from common.rng import per_sample_noise
 from p1_cond_ddpm import sample, sampling, train
 from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet
-from tests.helpers import FAST, SMALL, TINY_DENOISER, assert_average_saved, assert_one_line_error, randomised
+from tests.helpers import (
+    FAST,
+    SMALL,
+    TINY_DENOISER,
+    assert_average_saved,
+    assert_one_line_error,
+    assert_refused,
+    randomised,
+)
 
 
 @pytest.fixture
@@ -283,19 +291,16 @@ def test_script_runs_from_anywhere(script, tmp_path, weights):
     assert len(images(tmp_path / "new folder" / "out")) == 10 and result.stdout == ""
 
 
-def test_bad_input_is_one_line(script, tmp_path, weights):
+def test_bad_input_is_one_line(script, tmp_path, weights, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert_one_line_error(script("hw2_1.sh", "out", "--weights", "nowhere.pt"), "nowhere.pt: no such file")
-    assert_one_line_error(
-        script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "0"), "--num-steps 0: give 1 to 1000"
-    )
-    crowded = script("hw2_1.sh", "out", "--weights", weights, "--num-steps", "900", "--spacing", "2")
-    assert_one_line_error(crowded, "900 steps", "give fewer steps")
+    command = ["out", "--weights", weights, "--num-steps"]
+    assert_refused(sample.main, [*command, "0"], capsys, "--num-steps 0: give 1 to 1000")
+    assert_refused(sample.main, [*command, "900", "--spacing", "2"], capsys, "900 steps", "give fewer steps")
     (tmp_path / "file").write_text("")
-    assert_one_line_error(script("hw2_1.sh", "file", "--weights", weights), "file")
+    assert_refused(sample.main, ["file", "--weights", weights], capsys, "file")
     torch.save({"config": {"rate": 1}, "metadata": {}, "state_dict": {}}, tmp_path / "foreign.pt")
-    assert_one_line_error(
-        script("hw2_1.sh", "out", "--weights", "foreign.pt"), "foreign.pt", "not the weights of a UNet"
-    )
+    assert_refused(sample.main, ["out", "--weights", "foreign.pt"], capsys, "foreign.pt", "not the weights of a UNet")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from common.checkpoint import save_weights, sha256
 from common.figures import sources_of
 from p2_ddim import figures, interpolate, noise, sampling
-from p2_ddim.sampling import sample_faces
+from p2_ddim.sampling import invert_faces, sample_faces
 from p2_ddim.unet import FaceUNet, FaceUNetConfig
 
 
@@ -19,9 +19,10 @@ def test_every_figure_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "STEPS", (1, 2))
     monkeypatch.setattr(figures, "MOST_STEPS", 3)
     monkeypatch.setattr(figures, "EDIT_STEPS", 2)
-    monkeypatch.setattr(
-        figures, "sample_faces", lambda *a, num_steps=2, **k: sample_faces(*a, num_steps=num_steps, **k)
-    )
+    faces = lambda *given, num_steps=2, **how: sample_faces(*given, num_steps=num_steps, **how)
+    for module in (figures, interpolate):
+        monkeypatch.setattr(module, "sample_faces", faces)
+    monkeypatch.setattr(figures, "invert_faces", lambda *given, num_steps=2: invert_faces(*given, num_steps=num_steps))
     config = FaceUNetConfig(widths=(32, 32), attention_levels=(), time_channels=16, embedding=16)
     torch.manual_seed(0)
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)

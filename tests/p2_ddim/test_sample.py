@@ -15,7 +15,7 @@ from p2_ddim import evaluate, noise, sample, sampling
 from p2_ddim.noise import seeded_noises
 from p2_ddim.unet import FaceUNet
 from p2_ddim.winograd import WinogradResidualBlock
-from tests.helpers import THIN, assert_one_line_error, filled
+from tests.helpers import THIN, assert_one_line_error, assert_refused, filled
 
 
 @pytest.fixture(scope="module")
@@ -184,15 +184,16 @@ def test_a_bad_noise_is_named(tmp_path, content):
         noise.read_noise(tmp_path / "07.pt")
 
 
-def test_bad_input_is_one_line_and_writes_nothing(script, inputs):
+def test_bad_input_is_one_line_and_writes_nothing(script, inputs, monkeypatch, capsys):
+    monkeypatch.chdir(inputs)
     assert_one_line_error(script("hw2_2.sh", "nowhere", "out", "thin.pt"), "nowhere: no such folder")
-    assert_one_line_error(script("hw2_2.sh", "noise", "out", "nothing.pt"), "nothing.pt: no such file")
+    assert_refused(sample.main, ["noise", "out", "nothing.pt"], capsys, "nothing.pt: no such file")
     (inputs / "noise" / "01.pt").write_bytes(b"half")
-    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "01.pt: text, not a PyTorch file (half)")
+    assert_refused(sample.main, ["noise", "other", "thin.pt"], capsys, "01.pt: text, not a PyTorch file (half)")
     assert not (inputs / "other").exists()
     shutil.copy(inputs / "noise" / "00.PT", inputs / "noise" / "00.pt")
     (inputs / "noise" / "01.pt").unlink()
-    assert_one_line_error(script("hw2_2.sh", "noise", "other", "thin.pt"), "noise: noises whose names differ in")
+    assert_refused(sample.main, ["noise", "other", "thin.pt"], capsys, "noise: noises whose names differ in")
 
 
 def test_evaluate_prints_the_mean_square(tmp_path, capsys):

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from p3_dann import inference
+from p3_dann import inference, predict
 from p3_dann.network import DigitNetwork, NetworkConfig
-from tests.helpers import assert_one_line_error
+from tests.helpers import assert_one_line_error, assert_refused
 
 
 @pytest.fixture
@@ -60,13 +60,14 @@ def test_two_runs_write_the_same_bytes(script, digit_folder, tmp_path, weights):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_bad_input_is_one_line(script, digit_folder, tmp_path, weights):
+def test_bad_input_is_one_line(script, digit_folder, tmp_path, weights, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert_one_line_error(script("hw2_3.sh", "nowhere", "p.csv"), "nowhere: no such folder")
     (tmp_path / "empty").mkdir()
-    assert_one_line_error(script("hw2_3.sh", "empty", "p.csv"), "empty: no pictures")
+    assert_refused(predict.main, ["empty", "p.csv"], capsys, "empty: no pictures")
     (tmp_path / "empty" / "a.png").write_bytes(b"")
-    assert_one_line_error(script("hw2_3.sh", "empty", "p.csv"), "none of its 1 images")
+    assert_refused(predict.main, ["empty", "p.csv"], capsys, "none of its 1 images")
     folder = digit_folder() / "data"
-    assert_one_line_error(script("hw2_3.sh", folder, "p.csv", "--weights", "none.pt"), "none.pt: no such file")
-    assert_one_line_error(script("hw2_3.sh", folder, tmp_path, "--weights", weights), str(tmp_path))
+    assert_refused(predict.main, [folder, "p.csv", "--weights", "none.pt"], capsys, "none.pt: no such file")
+    assert_refused(predict.main, [folder, tmp_path, "--weights", weights], capsys, str(tmp_path))
     assert not (tmp_path / "p.csv").exists()
