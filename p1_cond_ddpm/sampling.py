@@ -45,7 +45,7 @@ class SampleOptions:
         f"SDE-DPM-Solver++(2M), DPM-Solver++(2M), DDPM, DDIM with eta = 0, or ddpm and from t = {MIXED_BELOW} down sde",
         choices=SAMPLERS,
     )
-    num_steps: int = option(16, "steps", smallest=1, largest=1000)
+    num_steps: int = option(15, "steps", smallest=1, largest=1000)
     spacing: float = option(
         0.5, "1 = even steps, less = smaller steps where there is much noise", smallest=0.1, largest=10
     )
@@ -58,9 +58,9 @@ class SampleOptions:
     detail_steps: int = option(
         0, "further steps at the end, each at half the timestep before: textures", smallest=0, largest=10
     )
-    guidance_scale: float = option(2.5, "1 = off", smallest=0)
+    guidance_scale: float = option(2.7, "1 = off", smallest=0)
     guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
-    autoguidance: float = option(1.8, "away from the network's guide, where it has one; 1 = off", smallest=0)
+    autoguidance: float = option(1.65, "away from the network's guide, where it has one; 1 = off", smallest=0)
     autoguidance_interval: tuple[int, int] = option((400, 999), "first and last timestep with it", smallest=0)
     guidance_chroma: float = option(0.5, "share of both guidances that reaches colours; 1 = all", smallest=0)
     guidance_every: int = option(

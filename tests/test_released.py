@@ -27,7 +27,7 @@ def accuracy_of_folder(folder, capsys):
 
 
 def test_digits_without_guidance(real_data, script, tmp_path, capsys):
-    options = "--sampler sde --early-steps 2 --guidance-scale 1 --autoguidance 1".split()
+    options = "--sampler sde --num-steps 16 --early-steps 2 --guidance-scale 1 --autoguidance 1".split()
     result = script("hw2_1.sh", "out", "--per-digit", "25", *options)
     assert result.returncode == 0, result.stderr
     assert accuracy_of_folder(tmp_path / "out", capsys) >= 0.92  # of 1000 digits 0.96
