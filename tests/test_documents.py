@@ -14,6 +14,7 @@ import pytest
 
 from common.checkpoint import CHECKPOINTS, weights_id
 from common.files import REPOSITORY
+from p1_cond_ddpm.figures import sweep_lines
 from p1_cond_ddpm.sampling import GRADED
 from tests.helpers import GUIDES, block_lines
 
@@ -136,6 +137,11 @@ def test_readmes_scores_are_those_of_docs():
     ablation = pd.read_csv(DOCS / "p3_ablation.csv", index_col=0)["val accuracy, %"]
     reversal = re.search(r"no gain: ([\d.]+) % without it, ([\d.]+) % with it \(1,200 steps", README).groups()
     assert [ablation[name].split()[0] for name in ("no_reversal", "whole")] == [*reversal]
+
+
+def test_the_sweeps_figure_has_the_lines_that_its_caption_compares():
+    lines = [setting for setting, _ in sweep_lines(pd.read_csv(DOCS / "p1_sweep.csv"))]
+    assert {(line["sampler"], line["autoguidance"]) for line in lines} == {("dpm", 1.0), ("mixed", 1.0)}
 
 
 def test_trainings_expect_what_docs_have():

@@ -83,8 +83,9 @@ def test_the_demo_writes_all_digits_and_reaches_what_the_homework_requires(real_
     required, reached = number(table["required"]), number(table["reached"])
     smaller = table["required"].str.startswith("<")
     assert len(table) == 4 and (reached < required)[smaller].all() and (reached >= required)[~smaller].all()
+    assert "domain: svhn" in result.stderr and "domain: usps" in result.stderr
     assert reached["3 MNIST-M to SVHN"] >= 90.3 and reached["3 MNIST-M to USPS"] >= 98.6
     assert sorted(p.name for p in (tmp_path / "demo" / "p1").iterdir()) == [
         f"{d}_{n:03d}.png" for d in range(10) for n in range(1, 101)
     ]
-    assert accuracy_of_folder(tmp_path / "demo" / "p1", capsys) >= 0.99  # mean of five seeds in bf16 0.995
+    assert accuracy_of_folder(tmp_path / "demo" / "p1", capsys) >= 0.985  # seed 0 0.993, mean of five 0.996
