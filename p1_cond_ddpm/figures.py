@@ -47,7 +47,7 @@ SAMPLER_STYLES = {
     "ddim": ("DDIM", GREY),
     "mixed": (f"DDPM, below {MIXED_BELOW} SDE-DPM-Solver++(2M)", ORANGE),
 }
-LABELS = ((5, -3), (-15, 3), (3, -9))  # where the scales of one line, the next and so on stand beside their points
+LABELS = ((5, -3), (5, -9), (-15, 3))  # where the scales of one line, the next and so on stand beside their points
 FIGURES = ("grid", "process", "architecture", "sweep")
 PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
