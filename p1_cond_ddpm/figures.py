@@ -61,15 +61,15 @@ def digit_grid(model: UNet, digits: Sequence[ImageSpec], options: SampleOptions)
 def sweep_lines(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The rows that differ in the guidance scale alone, in its order, with the settings that they share.
 
-    A scale of 1 belongs to every interval. Single rows are left out. Rows in bf16 come before those in float32, where
-    both were measured.
+    A scale of 1 belongs to every interval, with head and without. Single rows are left out. Rows in bf16 come before
+    those in float32, where both were measured.
     """
     unguided = table["guidance_scale"] == 1
     settings = [f.name for f in fields(SampleOptions) if f.name not in ("guidance_scale", "precision")]
-    without_interval = [name for name in settings if name != "guidance_interval"]
+    beside = [name for name in settings if name not in ("guidance_interval", "guidance_head")]
     for values, rows in table[~unguided].groupby(settings):
         shared = dict(zip(settings, values))
-        same = (table[without_interval] == pd.Series(shared)[without_interval]).all(axis=1)
+        same = (table[beside] == pd.Series(shared)[beside]).all(axis=1)
         line = pd.concat([rows, table[unguided & same]]).sort_values(["guidance_scale", "precision"])
         line = line.drop_duplicates("guidance_scale")
         if len(line) > 1:
@@ -83,6 +83,8 @@ def setting_name(setting: dict[str, Any]) -> str:
     name = f"{SAMPLER_STYLES[setting['sampler']][0]}, {early}{setting['num_steps']}{details} steps"
     if setting["guidance_interval"] != "0-999":
         name += f", guided in {setting['guidance_interval'].replace('-', '–')}"
+    if setting["guidance_head"]:
+        name += " by the head"
     if setting["autoguidance"] != 1:
         name += f", autoguided by {setting['autoguidance']:g}"
     if setting["guidance_every"] != 1:

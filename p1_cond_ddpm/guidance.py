@@ -1,5 +1,6 @@
 """Guidance: by a label's absence (classifier-free guidance), and by a worse network (autoguidance)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from common.diffusion import Denoiser
 
-Interval = tuple[int, int]  # first and last timestep
+Interval = Sequence[int]  # first and last timestep
 
 
 def within(t: Tensor, interval: Interval | None) -> bool:
@@ -27,7 +28,7 @@ def guided(
     guide_interval: Interval | None = None,
     chroma: float = 1.0,
     every: int = 1,
-    head: bool = False,
+    head_interval: Interval | None = None,
 ) -> Denoiser:
     """The v predictor of a v-network under both guidances: v_c + G, where
     G = (scale - 1) (v_c - v_u) + (guide_scale - 1) (v_c - v_g).
@@ -39,15 +40,16 @@ def guided(
     channels: a digit is a shape in any colour, and guidance saturates colours. A scale of 1 is off, classifier-free
     guidance also where all labels are null_label, and each outside its interval of timesteps. Both differences change
     little from call to call, so each is computed at every `every`-th call in its interval and kept in between. Such a
-    predictor has a state: make a new one for each run of a sampler. With `head` the model predicts both differences
-    itself (distill.py), in the pass that gives v_c, at every call.
+    predictor has a state: make a new one for each run of a sampler. In `head_interval` the model's head predicts
+    v_c - v_u from the pass that gives v_c (distill.py); None is nowhere.
 
     Sources: Ho & Salimans 2022, equation 6, with scale = w + 1; the interval, Kynkäänniemi et al. 2024; autoguidance,
     Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), equation 3; keeping the differences, Lv
     et al. 2025 (FasterCache), whose cache of guidance splits them by frequency.
     """
     off = scale == 1 or bool((labels == null_label).all())
-    alone = not head and guide is None or guide_scale == 1
+    alone = guide is None or guide_scale == 1
+    labelled = (labels != null_label)[:, None, None, None]
     calls = {"label": 0, "guide": 0}  # so far, in the interval of each
     kept: dict[str, Any] = {"label": 0.0, "guide": 0.0}  # v_c - v_u and v_c - v_g as last computed
 
@@ -57,15 +59,15 @@ def guided(
 
     def predict(x_t: Tensor, t: Tensor, by_label: bool, by_guide: bool) -> Tensor:
         """v_c; computes the differences that are due, too."""
-        if head:
-            v, kept["label"], kept["guide"] = model(x_t, t, labels, guidance=True).chunk(3, dim=1)
-            return v
-        if due("label", by_label):
+        if not due("label", by_label):
+            v = model(x_t, t, labels)
+        elif head_interval and within(t, head_interval):
+            v, difference = model(x_t, t, labels, guidance=True).chunk(2, dim=1)
+            kept["label"] = labelled * difference
+        else:
             both = torch.cat([labels, torch.full_like(labels, null_label)])
             v, unconditional = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
             kept["label"] = v - unconditional
-        else:
-            v = model(x_t, t, labels)
         if due("guide", by_guide):
             kept["guide"] = v - guide(x_t, t, labels)
         return v

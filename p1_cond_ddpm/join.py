@@ -2,8 +2,7 @@
 
 python3 -m p1_cond_ddpm.join runs/p1/weights.pt runs/p1_guide/weights.pt runs/p1/guided.pt
 
-The presets mnistm and guide, one after the other, train the guide. A network that has one already gets the new one; a
-head (distill.py) was taught by the old one and is left out.
+The presets mnistm and guide, one after the other, train the guide. A network that has one already gets the new one.
 """
 
 import argparse
@@ -22,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("guide", type=some_path, help="weights of the worse network")
     parser.add_argument("out", type=some_path, help="the file to write")
     arguments = parser.parse_args(argv)
-    model, guide = (
-        without_guidance(load_network(path, UNet, UNetConfig)) for path in (arguments.weights, arguments.guide)
-    )
+    model = load_network(arguments.weights, UNet, UNetConfig)
+    guide = without_guidance(load_network(arguments.guide, UNet, UNetConfig))
+    model.guide = None
     config = replace(model.config, guide_widths=guide.config.widths)
     if guide.config != guide_config(config):
         raise UserError(f"{arguments.guide}: differs from {arguments.weights} in more than its widths; train another")

@@ -36,6 +36,14 @@ MIXED_BELOW = 500  # shapes are decided above, textures below
 INTERVALS = ("guidance_interval", "autoguidance_interval")  # of the options
 
 
+def check_interval(flag: str, interval: Sequence[int]) -> None:
+    """Raise UserError unless it has two timesteps, in order."""
+    if len(interval) != 2:
+        raise UserError(f"{flag}: give two timesteps, the first and the last, not {len(interval)}")
+    if interval[0] > interval[1]:
+        raise UserError(f"{flag} {interval[0]} {interval[1]}: give the smaller timestep first")
+
+
 @dataclass(frozen=True)
 class SampleOptions:
     """Sampling; the defaults are the graded images'."""
@@ -66,6 +74,9 @@ class SampleOptions:
     guidance_every: int = option(
         1, "N: compute what guidance adds at every Nth step, and keep it in between", smallest=1
     )
+    guidance_head: bool = option(
+        False, "let the network's head, where it has one, tell what a label changes, in place of a second pass"
+    )
     contrast: float = option(
         1.0, "factor about mid-grey: 1.03 for data that is mostly black and white", smallest=1, largest=2
     )
@@ -74,11 +85,7 @@ class SampleOptions:
     def timesteps(self, num_timesteps: int) -> list[int]:
         """Where the sampler calls the network. Raises UserError where the steps don't fit."""
         for name in INTERVALS:
-            flag, interval = "--" + name.replace("_", "-"), getattr(self, name)
-            if len(interval) != 2:
-                raise UserError(f"{flag}: give two timesteps, the first and the last, not {len(interval)}")
-            if interval[0] > interval[1]:
-                raise UserError(f"{flag} {interval[0]} {interval[1]}: give the smaller timestep first")
+            check_interval("--" + name.replace("_", "-"), getattr(self, name))
         try:
             return trailing_timesteps(
                 num_timesteps,
@@ -95,8 +102,14 @@ GRADED = SampleOptions()  # hw2_1.sh
 
 
 def usable_options(model: UNet, options: SampleOptions) -> SampleOptions:
-    """The options as they take effect: without guide and head there is no autoguidance, which a line on stderr says."""
-    if model.guide or model.config.guidance_head or options.autoguidance == 1:
+    """The options as they take effect.
+
+    Without a guide there is no autoguidance, which a line on stderr says. A head tells nothing where there is none, or
+    no classifier-free guidance.
+    """
+    by_head = options.guidance_head and options.guidance_scale != 1 and model.head is not None
+    options = replace(options, guidance_head=by_head)
+    if model.guide or options.autoguidance == 1:
         return options
     if is_main_process():
         print("note: the network has no guide, so autoguidance is off; p1_cond_ddpm.join adds one", file=sys.stderr)
@@ -119,7 +132,7 @@ def sampler_steps(
         guide_interval=options.autoguidance_interval,
         chroma=options.guidance_chroma,
         every=options.guidance_every,
-        head=model.config.guidance_head,
+        head_interval=model.config.head_interval if options.guidance_head else None,
     )
     eta = 0.0 if options.sampler in ("dpm", "ddim") else 1.0
     common: dict[str, Any] = {"prediction": "v", "eta": eta, "clip_x_0": True, "randn_like": randn_like}
@@ -204,14 +217,19 @@ def sample_images(
             yield from zip(batch, pictures)
 
 
+def label_dropout(path: Path) -> float | None:
+    """Which share of labels was hidden when the network of a weight file was trained; None where it doesn't say."""
+    metadata = load_weights(path).metadata
+    return metadata.get("train", {}).get("label_dropout") if metadata.get("labelled", True) else 1
+
+
 def load_denoiser(path: Path = WEIGHTS, images: Sequence[ImageSpec] = (), *, guided: bool = False) -> UNet:
     """The network of a weight file, on the CPU, by default the released one.
 
     Raises:
         UserError: not such a file, or the network wasn't trained for such images or for guidance.
     """
-    metadata, unlabelled = load_weights(path).metadata, [one.label == NULL_LABEL for one in images]
-    hidden = metadata.get("train", {}).get("label_dropout") if metadata.get("labelled", True) else 1
+    hidden, unlabelled = label_dropout(path), [one.label == NULL_LABEL for one in images]
     if hidden == 1 and not all(unlabelled):
         raise UserError(f"{path}: trained without labels; give --count and --labels none")
     if hidden == 0 and (guided or any(unlabelled)):

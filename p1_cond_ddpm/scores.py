@@ -31,13 +31,14 @@ REAL_SETS = 6
 
 
 def real_row(images: int) -> dict[str, Any]:
-    """What a row of a CSV says of so many real images: 0 in columns of whole numbers."""
+    """What a row of a CSV says of so many real images: 0 in columns of whole numbers, False where there is no blank."""
     return {
         "weights": REAL,
         "num_steps": 0,
         "early_steps": 0,
         "detail_steps": 0,
         "guidance_every": 0,
+        "guidance_head": False,
         "seed": 0,
         "images": images,
     }

@@ -14,7 +14,6 @@ A last row has what real images reach: further ones of val, or with --reference 
 
 import argparse
 import itertools
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
@@ -44,17 +43,20 @@ from p1_cond_ddpm.sampling import (
     usable_options,
 )
 from p1_cond_ddpm.scores import Reference, accuracy, real_row
+from p1_cond_ddpm.unet import UNetConfig
 
 
-def passes_per_image(options: SampleOptions, num_timesteps: int, *, labelled: bool = True, head: bool = False) -> int:
+def passes_per_image(options: SampleOptions, config: UNetConfig, *, labelled: bool = True) -> int:
     """Passes through the network, not its guide: one a step, and one more at steps that compute classifier-free
     guidance, where no head predicts it.
     """
-    first, last = options.guidance_interval
-    timesteps = options.timesteps(num_timesteps)
-    if not labelled or head or options.guidance_scale == 1:
+    timesteps = options.timesteps(config.num_timesteps)
+    if not labelled or options.guidance_scale == 1:
         return len(timesteps)
-    return len(timesteps) + math.ceil(sum(first <= t <= last for t in timesteps) / options.guidance_every)
+    first, last = options.guidance_interval
+    computed = [t for t in timesteps if first <= t <= last][:: options.guidance_every]
+    by_head = config.head_interval if options.guidance_head and config.head_interval else (1, 0)
+    return len(timesteps) + sum(not by_head[0] <= t <= by_head[1] for t in computed)
 
 
 def judged(images: Tensor, labels: Tensor) -> dict[str, float]:
@@ -79,6 +81,8 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
         flag, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} (default: {f.default})"
         if f.name in INTERVALS:
             group.add_argument(flag, type=int, nargs=2, action="append", metavar="T", help=f"{text}; may be repeated")
+        elif types[f.name] is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=f.default, help=text)
         else:
             choices = f.metadata.get("choices")
             group.add_argument(flag, type=types[f.name], nargs="+", choices=choices, default=[f.default], help=text)
@@ -110,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for name in INTERVALS:
         setattr(arguments, name, getattr(arguments, name) or [getattr(GRADED, name)])
+    arguments.guidance_head = [arguments.guidance_head]
     names = [f.name for f in fields(SampleOptions)]
     products = itertools.product(*(getattr(arguments, name) for name in names))
     settings = [checked(from_json(SampleOptions, dict(zip(names, values)))) for values in products]
@@ -123,10 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.weights, images, guided=any(options.guidance_scale != 1 for options in settings)
     ).to(device)
     settings = [usable_options(model, options) for options in settings]
-    passes = [
-        passes_per_image(options, model.config.num_timesteps, labelled=labelled, head=model.config.guidance_head)
-        for options in settings
-    ]
+    passes = [passes_per_image(options, model.config, labelled=labelled) for options in settings]
     real = torch.from_numpy(read_set(arguments.real, None)).permute(0, 3, 1, 2) if arguments.real else None
     measurements = Measurements(arguments.out)
     reference, name = read_reference(arguments)

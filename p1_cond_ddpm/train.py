@@ -38,7 +38,9 @@ class TrainOptions:
     batch_size: int = option(128, "images per step and process", smallest=1)
     label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
     loss: str = option(
-        "v", "squared error of v, of the noise, or of x_0 with Min-SNR's weights", choices=("v", "noise", "min_snr")
+        "v",
+        "squared error of v, of the noise, of x_0 with Min-SNR's weights, or of v where x_0 is clipped as in sampling",
+        choices=("v", "noise", "min_snr", "clipped"),
     )
 
 
@@ -57,7 +59,7 @@ def check_network(config: UNetConfig) -> None:
         f"--guide-widths {config.guide_widths}: train the guide as a network of its own, then join the two": bool(
             config.guide_widths
         ),
-        "--guidance-head: train without it; p1_cond_ddpm.distill adds it afterwards": config.guidance_head,
+        "--head-interval: train without a head; p1_cond_ddpm.distill adds it afterwards": bool(config.head_interval),
     }
     for message, holds in wrong.items():
         if holds:
@@ -78,7 +80,9 @@ def v_loss(
     """Weighted mean squared error of v at random timesteps, for x_0 (B, C, H, W) in [-1, 1] and labels (B,) int64.
 
     At one x_t the noise's squared error is abar times that of v, and x_0's is 1 - abar times that of v. `loss` chooses
-    "v", "noise", or "min_snr": x_0's, weighted by the signal-to-noise ratio abar / (1 - abar), at most largest_snr.
+    "v", "noise", or "min_snr": x_0's, weighted by the signal-to-noise ratio abar / (1 - abar), at most largest_snr; or
+    "clipped": that of v if x_0's estimate is clipped to [-1, 1] first, as samplers do. An estimate beyond black is then
+    as good as black, and where an image is black, what is left of the noise can vanish altogether.
     Each label becomes null_label with probability label_dropout, which trains the unconditional network too (Ho &
     Salimans 2022). Random numbers come from torch's global generator.
 
@@ -87,9 +91,12 @@ def v_loss(
     t = stratified_timesteps(len(x_0), len(schedule), x_0.device)
     noise = torch.randn_like(x_0)
     hidden = torch.rand(len(x_0), device=x_0.device) < label_dropout
-    v = network(schedule.add_noise(x_0, noise, t), t, labels.masked_fill(hidden, null_label))
-    errors = (v.float() - schedule.velocity(x_0, noise, t)).square()
+    x_t = schedule.add_noise(x_0, noise, t)
+    v = network(x_t, t, labels.masked_fill(hidden, null_label)).float()
     signal, sigma = schedule.signal_and_noise(t, x_0)
+    if loss == "clipped":
+        return ((((signal * x_t - sigma * v).clamp(-1, 1) - x_0) / sigma).square()).mean()
+    errors = (v - schedule.velocity(x_0, noise, t)).square()
     weights = {
         "v": 1.0,
         "noise": signal.square(),

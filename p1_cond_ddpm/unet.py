@@ -37,7 +37,9 @@ class UNetConfig:
     schedule: str = option("cosine", "noise levels that the timesteps stand for", choices=tuple(SCHEDULES))
     num_timesteps: int = option(1000, "timesteps", smallest=2, largest=1000)
     guide_widths: tuple[int, ...] = option((), "channels of its guide, which p1_cond_ddpm.join adds", smallest=16)
-    guidance_head: bool = option(False, "predict guidance, too, which p1_cond_ddpm.distill teaches")
+    head_interval: tuple[int, ...] = option(
+        (), "timesteps in which its head predicts what a label changes, which p1_cond_ddpm.distill teaches", smallest=0
+    )
 
     def noise_schedule(self) -> NoiseSchedule:
         return SCHEDULES[self.schedule](self.num_timesteps)
@@ -45,7 +47,7 @@ class UNetConfig:
 
 def guide_config(config: UNetConfig) -> UNetConfig:
     """That of a network's guide, which differs in its widths alone."""
-    return replace(config, widths=config.guide_widths, guide_widths=(), guidance_head=False)
+    return replace(config, widths=config.guide_widths, guide_widths=(), head_interval=())
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -96,16 +98,24 @@ class Attention(nn.Module):
 
 
 class GuidanceHead(nn.Module):
-    """What guidance is made of, from the features that v is made of: residual block, norm, SiLU, conv."""
+    """What a label changes in v, from the features of every level: one residual block a level, coarsest first."""
 
-    def __init__(self, channels: int, patch_channels: int, embedding: int):
+    def __init__(self, widths: tuple[int, ...], patch_channels: int, embedding: int):
         super().__init__()
-        self.block = ResidualBlock(channels, embedding)
-        self.norm = nn.GroupNorm(channels // 16, channels)
-        self.output = zero_init(nn.Conv2d(channels, 2 * patch_channels, 3, padding=1))
+        self.take, self.blocks, self.rise = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for width, wider in zip(widths, (*widths[1:], None)):
+            self.take.insert(0, nn.Conv2d(width, width, 1))
+            self.blocks.insert(0, ResidualBlock(width, embedding))
+            if wider is not None:
+                self.rise.insert(0, nn.Conv2d(wider, width, 1))
+        self.norm = nn.GroupNorm(widths[0] // 16, widths[0])
+        self.output = zero_init(nn.Conv2d(widths[0], patch_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return self.output(F.silu(self.norm(self.block(x, embedding))))
+    def forward(self, levels: list[Tensor], embedding: Tensor) -> Tensor:
+        x = self.blocks[0](self.take[0](levels[0]), embedding)
+        for features, take, block, rise in zip(levels[1:], self.take[1:], self.blocks[1:], self.rise):
+            x = block(take(features) + doubled(rise(x)), embedding)
+        return self.output(F.silu(self.norm(x)))
 
 
 class UNet(nn.Module):
@@ -115,8 +125,8 @@ class UNet(nn.Module):
     output.
 
     `guide` is None or a worse network of the same kind. The forward pass leaves it alone; samplers step away from its
-    prediction. `head` is None or predicts what both guidances need: with guidance=True the output is (B, 3 C, H, W),
-    which is v, v minus that without label, and v minus the guide's.
+    prediction. `head` is None or predicts v minus that without label, in config.head_interval: with guidance=True the
+    output is (B, 2 C, H, W), which is v and this difference.
     """
 
     def __init__(self, config: UNetConfig):
@@ -142,7 +152,7 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(config.widths[0] // 16, config.widths[0])
         self.output = zero_init(nn.Conv2d(config.widths[0], patch_channels, 3, padding=1))
         self.guide = UNet(guide_config(config)) if config.guide_widths else None
-        self.head = GuidanceHead(config.widths[0], patch_channels, config.embedding) if config.guidance_head else None
+        self.head = GuidanceHead(config.widths, patch_channels, config.embedding) if config.head_interval else None
 
     @staticmethod
     def _level(config: UNetConfig, width: int, *, merge: bool) -> nn.ModuleList:
@@ -153,7 +163,8 @@ class UNet(nn.Module):
             level.append(ResidualBlock(width, config.embedding))
         return level
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, *, guidance: bool = False) -> Tensor:
+    def features(self, x_t: Tensor, t: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What v is made of: of every level, coarsest first, (B, width, h, w); and the embedding (B, channels)."""
         embedding = F.silu(self.time(timestep_embedding(t, self.time[0].in_features)) + self.label(labels))
         patches = F.pixel_unshuffle(x_t, self.config.patch_size)
         x = self.input(patches.contiguous(memory_format=layout(x_t.device)))
@@ -167,20 +178,34 @@ class UNet(nn.Module):
                 skips.append(x)
         for layer in self.middle:
             x = layer(x) if isinstance(layer, Attention) else layer(x, embedding)
+        levels = []
         for stage in self.up:
             if isinstance(stage, nn.Conv2d):
                 x = doubled(stage(x))
                 continue
             for merge, block in zip(stage[::2], stage[1::2]):
                 x = block(merge(torch.cat([x, skips.pop()], dim=1)), embedding)
-        patches = self.output(F.silu(self.norm(x)))
-        if guidance:
-            assert self.head is not None
-            patches = torch.cat([patches, self.head(x, embedding)], dim=1)
+            levels.append(x)
+        return levels, embedding
+
+    def image(self, patches: Tensor) -> Tensor:
+        """(B, C patch_size^2, H / patch_size, W / patch_size) -> (B, C, H, W)."""
         return F.pixel_shuffle(patches, self.config.patch_size).contiguous()
+
+    def from_features(self, levels: list[Tensor]) -> Tensor:
+        """v (B, C, H, W) from what `features` returns."""
+        return self.image(self.output(F.silu(self.norm(levels[-1]))))
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, *, guidance: bool = False) -> Tensor:
+        levels, embedding = self.features(x_t, t, labels)
+        v = self.from_features(levels)
+        if not guidance:
+            return v
+        assert self.head is not None
+        return torch.cat([v, self.image(self.head(levels, embedding))], dim=1)
 
 
 def without_guidance(model: UNet) -> UNet:
     """The model, changed in place: without guide and head, as it was trained at first."""
-    model.config, model.guide, model.head = replace(model.config, guide_widths=(), guidance_head=False), None, None
+    model.config, model.guide, model.head = replace(model.config, guide_widths=(), head_interval=()), None, None
     return model

@@ -8,7 +8,7 @@ from common.checkpoint import CHECKPOINTS, load_weights
 from common.cli import UserError
 from common.config import parse_options, to_json
 
-CHOSEN_PER_RUN = {"seed", "save_every", "log_every", "guide_widths"}
+CHOSEN_PER_RUN = {"seed", "save_every", "log_every", "guide_widths", "head_interval"}
 DANN_ALONE = {"lambda_max": 1.0, "entropy": 0.0, "balance": 0.0, "pseudo": 0.0}
 DANN_ALONE |= {"domain_statistics": True, "discriminator_rate": 0.25}
 
@@ -53,7 +53,7 @@ def assert_shared(given, saved):
     assert shared and {key: given[key] for key in shared} == {key: saved[key] for key in shared}
 
 
-@pytest.mark.parametrize("part, presets", [("guide", ("mnistm", "guide")), ("distilled", ("distill",))])
+@pytest.mark.parametrize("part, presets", [("guide", ("mnistm", "guide")), ("head", ("distill",))])
 def test_a_part_of_the_digits_network_is_trained_as_its_preset_says(monkeypatch, part, presets):
     weights, options = load_weights(CHECKPOINTS / "p1_mnistm.pt"), parsed(monkeypatch, "p1_cond_ddpm", *presets)
     if part == "guide":

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from common.checkpoint import load_weights, save_weights
 from common.diffusion import NoiseSchedule
@@ -9,15 +10,15 @@ from p1_cond_ddpm import distill, join, train
 from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.sampling import SampleOptions, load_denoiser, sample_digits
 from p1_cond_ddpm.unet import UNet
-from tests.helpers import FAST, SMALL, randomised
+from tests.helpers import FAST, SMALL, assert_refused, randomised
 
 NARROW = replace(SMALL, widths=tuple(width + 16 for width in SMALL.widths))
 SCHEDULE = NoiseSchedule.cosine()
+INTERVAL = (200, 600)
 
 
 def with_guide():
-    model = randomised(UNet(replace(SMALL, guide_widths=NARROW.widths)))
-    return model.requires_grad_(False)
+    return randomised(UNet(replace(SMALL, guide_widths=NARROW.widths))).requires_grad_(False)
 
 
 @pytest.fixture
@@ -27,89 +28,80 @@ def data(digit_folder):
 
 @pytest.fixture
 def distilled(tmp_path, data):
-    """A network with a guide, and what two steps of distillation make of it."""
-    teacher = with_guide()
-    save_weights(tmp_path / "guided.pt", teacher, teacher.config, train={"label_dropout": 0.1}, labelled=True)
-    run = [*data, "--run-dir", str(tmp_path / "run"), "--steps", "2", "--batch-size", "8"]
+    """A network with a guide, and the same with a head that learned for two steps."""
+    network = with_guide()
+    save_weights(tmp_path / "guided.pt", network, network.config, train={"label_dropout": 0.1}, labelled=True)
+    run = [*data, "--run-dir", str(tmp_path / "run"), "--steps", "2", "--batch-size", "8", "--interval", "200", "600"]
     assert distill.main([str(tmp_path / "guided.pt"), *run, *FAST]) == 0
     return tmp_path / "guided.pt", tmp_path / "run" / "weights.pt"
 
 
-@pytest.mark.parametrize("wrong, expected", [(None, 0.0), ("v", 1.0), ("label", 4.0), ("guide", 4.0)])
-def test_the_loss_is_zero_for_true_v_and_the_teachers_differences(wrong, expected):
-    teacher, x_0 = with_guide(), torch.rand(8, 3, 28, 28) * 2 - 1
-    off_by_one = {"v": 0, "label": 1, "guide": 2}
+@pytest.mark.parametrize("off", [0.0, 1.0])
+def test_the_loss_is_the_heads_error_as_one_of_x_0_in_its_interval(off):
+    network, labels, seen = with_guide(), torch.arange(8), []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
 
-    def network(x_t, t, labels, guidance):
-        signal, sigma = SCHEDULE.signal_and_noise(t, x_t)
-        v = (signal * x_t - x_0) / sigma
-        teachers, null = teacher(x_t, t, labels), torch.full_like(labels, 10)
-        parts = [v, teachers - teacher(x_t, t, null), teachers - teacher.guide(x_t, t, labels)]
-        if wrong:
-            parts[off_by_one[wrong]] = parts[off_by_one[wrong]] + 1
-        return torch.cat(parts, dim=1)
+    def head(levels, embedding):
+        x_t, t, null = seen[0]
+        return F.pixel_unshuffle(network(x_t, t, labels) - network(x_t, t, null) + off, SMALL.patch_size)
 
-    labels, how = torch.arange(8), {"label_dropout": 0.5, "head_weight": 8.0}  # times the mean of 1 - abar, 0.5
-    loss, parts = distill.distillation_loss(network, teacher, SCHEDULE, x_0, labels, **how)
-    assert loss == pytest.approx(expected, abs=0.5 if wrong else 1e-3) and len(parts) == 3
-
-
-def test_labels_are_hidden_at_the_given_rate():
-    teacher, seen = with_guide(), []
-
-    def network(x_t, t, labels, guidance):
-        seen.append(labels)
-        return torch.zeros(len(x_t), 9, 28, 28)
-
-    how = {"label_dropout": 0.25, "head_weight": 1.0}
-    distill.distillation_loss(network, teacher, SCHEDULE, torch.zeros(400, 3, 28, 28), torch.full((400,), 3), **how)
-    assert set(seen[0].tolist()) == {3, 10} and (seen[0] == 10).float().mean() == pytest.approx(0.25, abs=0.08)
+    loss, parts = distill.head_loss(head, network, torch.rand(8, 3, 28, 28) * 2 - 1, labels, INTERVAL)
+    timesteps = seen[0][1]
+    assert INTERVAL[0] <= timesteps.min() and timesteps.max() <= INTERVAL[1]
+    assert loss == pytest.approx(off * float((1 - SCHEDULE.alphas_cumprod[timesteps]).mean()), rel=1e-4, abs=1e-9)
+    assert parts["difference"] > 0
 
 
 @pytest.mark.parametrize("labels", [[3, 4], [3, 10], [10, 10]])
 @pytest.mark.parametrize("t", [100, 250, 450, 850])
-def test_a_head_that_knows_the_differences_guides_as_two_networks_do(labels, t):
-    model = with_guide()
+def test_a_head_that_knows_the_difference_guides_as_a_second_pass_does(labels, t):
+    model, rows = with_guide(), []
 
     def headed(x_t, t, labels, guidance=False):
+        rows.append(len(labels))
         v, null = model(x_t, t, labels), torch.full_like(labels, 10)
-        return torch.cat([v, v - model(x_t, t, null), v - model.guide(x_t, t, labels)], dim=1) if guidance else v
+        other = torch.where(labels[:, None, None, None] == 10, 7.0, v - model(x_t, t, null))  # taught nothing of null
+        return torch.cat([v, other], dim=1) if guidance else v
 
     x, t, labels = torch.randn(2, 3, 28, 28), torch.tensor([t, t]), torch.tensor(labels)
-    how = {"scale": 3.0, "null_label": 10, "interval": (200, 500), "chroma": 0.3}
-    how |= {"guide_scale": 2.5, "guide_interval": (400, 800)}
-    explicit = guided(model, labels, guide=model.guide, **how)(x, t)
-    assert torch.allclose(guided(headed, labels, head=True, **how)(x, t), explicit, atol=1e-5)
+    how = {"scale": 3.0, "null_label": 10, "interval": (200, 900), "chroma": 0.3}
+    how |= {"guide": model.guide, "guide_scale": 2.5, "guide_interval": (400, 800)}
+    assert torch.allclose(
+        guided(headed, labels, head_interval=INTERVAL, **how)(x, t), guided(model, labels, **how)(x, t), atol=1e-5
+    )
+    assert rows == [4 if t[0] == 850 and bool((labels != 10).any()) else 2]
 
 
-def test_distillation_adds_a_head_and_leaves_the_guide_out(distilled):
-    teacher, student = map(load_denoiser, distilled)
-    assert student.config == replace(SMALL, guidance_head=True) and student.guide is None
+def test_the_head_alone_learns(distilled):
+    before, after = map(load_denoiser, distilled)
+    assert after.config == replace(before.config, head_interval=INTERVAL)
+    assert all(torch.equal(after.state_dict()[key], value) for key, value in before.state_dict().items())
+    assert float(after.head.output.weight.abs().max()) > 0
     metadata = load_weights(distilled[1]).metadata
-    assert metadata["train"] == {"label_dropout": 0.1} and metadata["distilled"]["fit"]["steps"] == 2
-    moved = [
-        float((student.state_dict()[key] - value).abs().max())
-        for key, value in teacher.state_dict().items()
-        if not key.startswith("guide.")
-    ]
-    assert 0 < max(moved) < 0.1 and float(student.head.output.weight.abs().max()) > 0
+    assert metadata["train"] == {"label_dropout": 0.1} and metadata["head"]["fit"]["steps"] == 2
 
 
-def test_a_head_takes_one_pass_a_step(distilled):
-    student, rows = load_denoiser(distilled[1]), []
-    student.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    options = SampleOptions(num_steps=4, detail_steps=0, precision="float32")
-    images = sample_digits(student, [3, 4], [0, 1], options)
-    assert rows == [2] * 4
-    assert not torch.equal(images, sample_digits(student, [3, 4], [0, 1], replace(options, guidance_scale=1.0)))
-    assert not torch.equal(images, sample_digits(student, [3, 4], [0, 1], replace(options, autoguidance=1.0)))
+def test_a_head_saves_a_pass_and_can_be_left_out(distilled):
+    before, after = map(load_denoiser, distilled)
+    rows = []
+    after.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    options = SampleOptions(num_steps=4, spacing=1.0, precision="float32")  # 999, 749, 499, 249
+    by_passes = replace(options, guidance_interval=(200, 800))
+    by_head = sample_digits(after, [3, 4], [0, 1], replace(by_passes, guidance_head=True))
+    assert rows == [2, 4, 2, 2]
+    without_head = sample_digits(before, [3, 4], [0, 1], by_passes)
+    assert torch.equal(sample_digits(after, [3, 4], [0, 1], by_passes), without_head)
+    assert not torch.equal(by_head, without_head)
 
 
-def test_a_new_guide_or_a_training_starts_without_the_head(distilled, tmp_path, data):
-    guide = UNet(NARROW)
+def test_a_new_guide_keeps_the_head_and_a_training_starts_without_it(distilled, tmp_path, data):
+    guide = randomised(UNet(NARROW))
     save_weights(tmp_path / "guide.pt", guide, NARROW)
     assert join.main([str(distilled[1]), str(tmp_path / "guide.pt"), str(tmp_path / "joined.pt")]) == 0
-    assert load_denoiser(tmp_path / "joined.pt").config == replace(SMALL, guide_widths=NARROW.widths)
+    before, joined = load_denoiser(distilled[1]), load_denoiser(tmp_path / "joined.pt")
+    assert joined.config == before.config
+    assert torch.equal(joined.head.output.weight, before.head.output.weight)
+    assert not torch.equal(joined.guide.output.weight, before.guide.output.weight)
     network = ["--widths", "16", "32", "--blocks", "1", "--middle-blocks", "1", "--embedding", "32"]
     run = [*data, "--run-dir", str(tmp_path / "again"), "--steps", "2", "--batch-size", "8"]
     assert train.main([*run, *network, "--init", str(distilled[1])]) == 0
@@ -117,8 +109,10 @@ def test_a_new_guide_or_a_training_starts_without_the_head(distilled, tmp_path, 
 
 
 def test_what_cannot_be_distilled_is_refused(distilled, tmp_path, capsys, data):
-    run = [*data, "--run-dir", str(tmp_path / "again")]
-    assert distill.main([str(distilled[1]), *run]) == 2
-    assert "has no guide" in capsys.readouterr().err and not (tmp_path / "again").exists()
-    assert train.main([*run, "--guidance-head"]) == 2
-    assert "p1_cond_ddpm.distill" in capsys.readouterr().err and not (tmp_path / "again").exists()
+    run = [*data, "--run-dir", tmp_path / "again"]
+    save_weights(tmp_path / "all.pt", UNet(SMALL), SMALL, train={"label_dropout": 0.0}, labelled=True)
+    assert_refused(distill.main, [tmp_path / "all.pt", *run], capsys, "all labels")
+    assert_refused(distill.main, [distilled[0], *run, "--interval", "200"], capsys, "give two timesteps")
+    assert_refused(distill.main, [distilled[0], *run, "--interval", "0", "1000"], capsys, "0 to 999")
+    assert_refused(train.main, [*run, "--head-interval", "0", "9"], capsys, "p1_cond_ddpm.distill")
+    assert not (tmp_path / "again").exists()

@@ -51,15 +51,17 @@ def test_a_line_of_the_sweep_varies_the_guidance_scale():
         ("mixed", 8, 2.0, "300-800", "bf16", 2.5),
     ]
     shared = {"spacing": 1.0, "early_steps": 0, "detail_steps": 0, "contrast": 1.0}
-    shared |= {"guidance_chroma": 1.0, "guidance_every": 1}
+    shared |= {"guidance_chroma": 1.0, "guidance_every": 1, "guidance_head": False}
     finer = {"early_steps": 2, "detail_steps": 3, "guidance_chroma": 0.5, "guidance_every": 2, "sampler": "sde"}
     rows = [{**shared, "autoguidance_interval": "600-999", **dict(zip(names, point))} for point in points]
-    table = pd.DataFrame([*rows, *({**row, **finer} for row in rows[-2:])])
+    by_head = {**rows[-1], "guidance_scale": 4.0, "guidance_head": True}
+    table = pd.DataFrame([*rows, *({**row, **finer} for row in rows[-2:]), by_head])
     lines = {figures.setting_name(setting): line for setting, line in figures.sweep_lines(table)}
     assert {name: line["guidance_scale"].tolist() for name, line in lines.items()} == {
         "DPM-Solver++(2M), 8 steps": [1.0, 2.0],
         "DPM-Solver++(2M), 8 steps, guided in 300–800": [1.0, 3.0],
         "DDPM, below 500 SDE-DPM-Solver++(2M), 8 steps, guided in 300–800, autoguided by 2.5": [1.0, 2.0],
+        "DDPM, below 500 SDE-DPM-Solver++(2M), 8 steps, guided in 300–800 by the head, autoguided by 2.5": [1.0, 4.0],
         "SDE-DPM-Solver++(2M), 2 + 8 + 3 steps, guided in 300–800, autoguided by 2.5, guidance every 2 steps, "
         "colours by 0.5": [1.0, 2.0],
     }

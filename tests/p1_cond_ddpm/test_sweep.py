@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,16 +29,18 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "scale, interval, every, head, passes",
+    "scale, interval, every, head, use, passes",
     [
-        (2.0, (0, 999), 1, False, 20),
-        (2.0, (100, 498), 1, False, 13),
-        (2.0, (100, 498), 2, False, 12),
-        (1.0, (0, 999), 1, False, 10),
-        (2.0, (0, 999), 1, True, 10),
+        (2.0, (0, 999), 1, (), True, 20),
+        (2.0, (100, 498), 1, (), True, 13),
+        (2.0, (100, 498), 2, (), True, 12),
+        (1.0, (0, 999), 1, (), True, 10),
+        (2.0, (0, 999), 1, (300, 800), True, 15),
+        (2.0, (0, 999), 1, (300, 800), False, 20),
+        (2.0, (300, 800), 1, (300, 800), True, 10),
     ],
 )
-def test_passes_count_both_branches_where_guidance_is_computed(scale, interval, every, head, passes):
+def test_passes_count_both_branches_where_guidance_is_computed(scale, interval, every, head, use, passes):
     options = SampleOptions(  # ten steps, at 99, 199, ..., 999
         num_steps=10,
         spacing=1.0,
@@ -44,8 +48,9 @@ def test_passes_count_both_branches_where_guidance_is_computed(scale, interval, 
         guidance_scale=scale,
         guidance_interval=interval,
         guidance_every=every,
+        guidance_head=use,
     )
-    assert sweep.passes_per_image(options, 1000, head=head) == passes
+    assert sweep.passes_per_image(options, replace(SMALL, head_interval=head)) == passes
 
 
 def test_every_combination_is_measured_once(real_data, tmp_path, digit_folder, monkeypatch):
