@@ -1,11 +1,12 @@
-"""Teach a network's head what a label changes, so that classifier-free guidance takes one pass a step instead of two.
+"""Teach a network's head what a label changes: with it, classifier-free guidance needs no second pass.
 
 python3 -m p1_cond_ddpm.distill runs/p1_guided.pt @p1_cond_ddpm/presets/distill.txt --data hw2_data/digits/mnistm \\
     --run-dir runs/p1_head
 
 The head reads the features that the network's prediction for a label is made of, and learns v_c - v_u, the difference
-to its prediction without label, on noised training images. The network and its guide stay as they are. The scale
-stays free, since the sampler multiplies the difference; outside the head's interval it takes the second pass.
+to its prediction without label, on noised training images. The network and its guide stay as they are; a head that it
+has is replaced. The scale stays free, since the sampler multiplies the difference. Outside the head's interval it takes
+the second pass.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def head_loss(
     schedule = network.config.noise_schedule().to(x_0.device)
     t = interval[0] + stratified_timesteps(len(x_0), interval[1] - interval[0] + 1, x_0.device)
     x_t, null = schedule.add_noise(x_0, torch.randn_like(x_0), t), torch.full_like(labels, network.config.num_classes)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(x_0.device.type, enabled=False):  # in bf16 their difference is coarse
         levels, embedding = network.features(x_t, t, labels)
         difference = network.from_features(levels) - network(x_t, t, null)
     _, sigma = schedule.signal_and_noise(t, x_0)
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, labels = digits.images.to(device), digits.labels.to(device)
     torch.manual_seed(options.seed)
     headed = UNet(replace(network.config, head_interval=train.interval))
+    network.head = None
     headed.load_state_dict({**headed.state_dict(), **network.state_dict()})
     headed = headed.to(device).requires_grad_(False)
     assert headed.head is not None

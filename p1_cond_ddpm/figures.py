@@ -162,7 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{arguments.weights.stem}_architecture.svg"
         save_figure(draw_architecture(model), arguments.out / name, weights)
     if "sweep" in wanted and arguments.sweep:
-        table = read_measurements(arguments.sweep, ["own_judge", "fid768", "stroke_coverage"])
+        table = read_measurements(
+            arguments.sweep, ["own_judge", "fid768", "stroke_coverage", *(f.name for f in fields(SampleOptions))]
+        )
         sources = [arguments.weights, arguments.sweep]
         save_figure(draw_sweep(table, arguments.weights), arguments.out / "p1_sweep.svg", sources)
     return 0

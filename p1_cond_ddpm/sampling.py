@@ -104,11 +104,16 @@ GRADED = SampleOptions()  # hw2_1.sh
 def usable_options(model: UNet, options: SampleOptions) -> SampleOptions:
     """The options as they take effect.
 
-    Without a guide there is no autoguidance, which a line on stderr says. A head tells nothing where there is none, or
-    no classifier-free guidance.
+    Without a guide there is no autoguidance, and without a head guidance takes a second pass: a line on stderr says
+    so. A head has nothing to do where classifier-free guidance is off.
     """
-    by_head = options.guidance_head and options.guidance_scale != 1 and model.head is not None
-    options = replace(options, guidance_head=by_head)
+    by_head = options.guidance_head and options.guidance_scale != 1
+    if by_head and model.head is None and is_main_process():
+        print(
+            "note: the network has no head, so guidance takes a second pass; p1_cond_ddpm.distill adds one",
+            file=sys.stderr,
+        )
+    options = replace(options, guidance_head=by_head and model.head is not None)
     if model.guide or options.autoguidance == 1:
         return options
     if is_main_process():

@@ -47,7 +47,7 @@ from p1_cond_ddpm.unet import UNetConfig
 
 
 def passes_per_image(options: SampleOptions, config: UNetConfig, *, labelled: bool = True) -> int:
-    """Passes through the network, not its guide: one a step, and one more at steps that compute classifier-free
+    """Passes through the network, not its guide or head: one a step, and one more at steps that compute classifier-free
     guidance, where no head predicts it.
     """
     timesteps = options.timesteps(config.num_timesteps)
@@ -82,7 +82,9 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
         if f.name in INTERVALS:
             group.add_argument(flag, type=int, nargs=2, action="append", metavar="T", help=f"{text}; may be repeated")
         elif types[f.name] is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=f.default, help=text)
+            group.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=f.default, help=f"{text}; for all settings"
+            )
         else:
             choices = f.metadata.get("choices")
             group.add_argument(flag, type=types[f.name], nargs="+", choices=choices, default=[f.default], help=text)

@@ -104,6 +104,7 @@ class GuidanceHead(nn.Module):
         super().__init__()
         self.take, self.blocks, self.rise = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for width, wider in zip(widths, (*widths[1:], None)):
+            # torch 2.13.0 crashes in the gradient of a group norm whose channels-last input needs none
             self.take.insert(0, nn.Conv2d(width, width, 1))
             self.blocks.insert(0, ResidualBlock(width, embedding))
             if wider is not None:

@@ -1,15 +1,16 @@
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
 from common.checkpoint import load_weights, save_weights
 from common.diffusion import NoiseSchedule
-from p1_cond_ddpm import distill, join, train
+from p1_cond_ddpm import distill, join, sweep, train
 from p1_cond_ddpm.guidance import guided
-from p1_cond_ddpm.sampling import SampleOptions, load_denoiser, sample_digits
-from p1_cond_ddpm.unet import UNet
+from p1_cond_ddpm.sampling import SampleOptions, load_denoiser, sample_digits, usable_options
+from p1_cond_ddpm.unet import GuidanceHead, UNet
 from tests.helpers import FAST, SMALL, assert_refused, randomised
 
 NARROW = replace(SMALL, widths=tuple(width + 16 for width in SMALL.widths))
@@ -31,9 +32,13 @@ def distilled(tmp_path, data):
     """A network with a guide, and the same with a head that learned for two steps."""
     network = with_guide()
     save_weights(tmp_path / "guided.pt", network, network.config, train={"label_dropout": 0.1}, labelled=True)
-    run = [*data, "--run-dir", str(tmp_path / "run"), "--steps", "2", "--batch-size", "8", "--interval", "200", "600"]
-    assert distill.main([str(tmp_path / "guided.pt"), *run, *FAST]) == 0
+    assert distill.main([str(tmp_path / "guided.pt"), *run_options(tmp_path, data)]) == 0
     return tmp_path / "guided.pt", tmp_path / "run" / "weights.pt"
+
+
+def run_options(folder, data):
+    run = [*data, "--run-dir", str(folder / "run"), "--steps", "2", "--batch-size", "8", "--ema-decay", "0.9"]
+    return [*run, "--interval", "200", "600", *FAST]
 
 
 @pytest.mark.parametrize("off", [0.0, 1.0])
@@ -47,7 +52,7 @@ def test_the_loss_is_the_heads_error_as_one_of_x_0_in_its_interval(off):
 
     loss, parts = distill.head_loss(head, network, torch.rand(8, 3, 28, 28) * 2 - 1, labels, INTERVAL)
     timesteps = seen[0][1]
-    assert INTERVAL[0] <= timesteps.min() and timesteps.max() <= INTERVAL[1]
+    assert INTERVAL[0] <= timesteps.min() < 251 and 549 < timesteps.max() <= INTERVAL[1]  # one in each eighth
     assert loss == pytest.approx(off * float((1 - SCHEDULE.alphas_cumprod[timesteps]).mean()), rel=1e-4, abs=1e-9)
     assert parts["difference"] > 0
 
@@ -76,9 +81,28 @@ def test_the_head_alone_learns(distilled):
     before, after = map(load_denoiser, distilled)
     assert after.config == replace(before.config, head_interval=INTERVAL)
     assert all(torch.equal(after.state_dict()[key], value) for key, value in before.state_dict().items())
-    assert float(after.head.output.weight.abs().max()) > 0
+    state = torch.load(distilled[1].with_name("state.pt"), weights_only=True)
+    learned, average = after.head.output.weight, state["ema"]["module"]["output.weight"]
+    assert torch.allclose(learned, average, atol=1e-4) and not torch.allclose(learned, state["module"]["output.weight"])
     metadata = load_weights(distilled[1]).metadata
     assert metadata["train"] == {"label_dropout": 0.1} and metadata["head"]["fit"]["steps"] == 2
+
+
+def test_a_run_is_of_one_network_and_a_head_is_learned_anew(distilled, tmp_path, data, capsys):
+    assert_refused(distill.main, [distilled[1], *run_options(tmp_path, data)], capsys, "run")
+    assert distill.main([str(distilled[1]), *run_options(tmp_path / "again", data)]) == 0
+    first, second = (load_denoiser(path).state_dict() for path in (distilled[1], tmp_path / "again/run/weights.pt"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_every_level_reaches_a_head():
+    head = randomised(GuidanceHead((16, 32, 48), 3, 32))
+    levels = [torch.randn(1, width, side, side) for width, side in ((48, 7), (32, 14), (16, 28))]
+    embedding = torch.randn(1, 32)
+    found = head(levels, embedding)
+    for number in range(3):
+        changed = [2 * level if n == number else level for n, level in enumerate(levels)]
+        assert not torch.allclose(head(changed, embedding), found, rtol=1e-3)
 
 
 def test_a_head_saves_a_pass_and_can_be_left_out(distilled):
@@ -108,10 +132,32 @@ def test_a_new_guide_keeps_the_head_and_a_training_starts_without_it(distilled, 
     assert load_denoiser(tmp_path / "again" / "weights.pt").config == SMALL
 
 
+def test_a_head_that_is_missing_is_said_to_be(distilled, capsys):
+    before, after = map(load_denoiser, distilled)
+    by_head = SampleOptions(guidance_head=True)
+    assert usable_options(after, by_head) == by_head and not capsys.readouterr().err
+    assert not usable_options(after, replace(by_head, guidance_scale=1.0)).guidance_head and not capsys.readouterr().err
+    assert not usable_options(before, by_head).guidance_head and "no head" in capsys.readouterr().err
+
+
+def test_a_sweep_can_measure_by_the_head(distilled, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "measure", lambda sampled, reference: {"seconds": len(list(sampled))})
+    monkeypatch.setattr(sweep, "read_reference", lambda arguments: (None, "none"))
+    monkeypatch.setattr(sweep, "real_row", lambda images: {"weights": "real"})
+    monkeypatch.setattr(sweep.Measurements, "has", lambda self, row: row["weights"] == "real")
+    how = ["--count", "2", "--num-steps", "4", "--spacing", "1", "--guidance-interval", "0", "999", "--reference", "x"]
+    assert sweep.main(["--weights", str(distilled[1]), "--out", str(tmp_path / "s.csv"), *how, "--guidance-head"]) == 0
+    [row] = pd.read_csv(tmp_path / "s.csv").to_dict("records")
+    assert (
+        row["guidance_head"] and row["passes"] == 6 and row["seconds"] == 2
+    )  # 999 and 749 are outside 200-600
+
+
 def test_what_cannot_be_distilled_is_refused(distilled, tmp_path, capsys, data):
     run = [*data, "--run-dir", tmp_path / "again"]
-    save_weights(tmp_path / "all.pt", UNet(SMALL), SMALL, train={"label_dropout": 0.0}, labelled=True)
-    assert_refused(distill.main, [tmp_path / "all.pt", *run], capsys, "all labels")
+    for dropout, labelled in ((0.0, True), (1.0, True), (0.1, False)):
+        save_weights(tmp_path / "w.pt", UNet(SMALL), SMALL, train={"label_dropout": dropout}, labelled=labelled)
+        assert_refused(distill.main, [tmp_path / "w.pt", *run], capsys, "all labels or none")
     assert_refused(distill.main, [distilled[0], *run, "--interval", "200"], capsys, "give two timesteps")
     assert_refused(distill.main, [distilled[0], *run, "--interval", "0", "1000"], capsys, "0 to 999")
     assert_refused(train.main, [*run, "--head-interval", "0", "9"], capsys, "p1_cond_ddpm.distill")

@@ -51,3 +51,19 @@ def test_a_loss_is_the_squared_error_of_what_it_names(loss):
 
     options = {"label_dropout": 0.0, "null_label": 10, "loss": loss}
     assert v_loss(model, SCHEDULE, x_0, labels, **options).item() == pytest.approx(expected[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "x_0, off, expected", [(-1.0, -0.5, 0.0), (1.0, 0.5, 0.0), (-1.0, 0.5, 0.25), (0.9, 0.5, 0.01)]
+)
+def test_an_estimate_beyond_black_or_white_has_no_clipped_loss(x_0, off, expected):
+    images, weights = torch.full((64, 1, 2, 2), x_0, dtype=torch.float64), []
+
+    def model(x_t, t, labels):
+        signal, sigma = SCHEDULE.signal_and_noise(t, x_t)
+        weights.append(1 / sigma.square())
+        return (signal * x_t - (x_0 + off)) / sigma
+
+    options = {"label_dropout": 0.0, "null_label": 10, "loss": "clipped"}
+    loss = v_loss(model, SCHEDULE, images, torch.zeros(64, dtype=torch.int64), **options)
+    assert loss.item() == pytest.approx(expected * weights[0].mean().item(), rel=1e-3, abs=1e-6)
