@@ -4,9 +4,9 @@ python3 -m p1_cond_ddpm.distill runs/p1_guided.pt @p1_cond_ddpm/presets/distill.
     --run-dir runs/p1_head
 
 The head reads the features that the network's prediction for a label is made of, and learns v_c - v_u, the difference
-to its prediction without label, on noised training images. The network and its guide stay as they are; a head that it
-has is replaced. The scale stays free, since the sampler multiplies the difference. Outside the head's interval it takes
-the second pass.
+to its prediction without label, on noised training images. The network and its guide stay as they are; an existing
+head is replaced. The scale stays free, since the sampler multiplies the difference by it. Outside the head's interval
+the sampler takes the second pass.
 """
 
 from collections.abc import Sequence

@@ -39,7 +39,7 @@ class TrainOptions:
     label_dropout: float = option(0.1, "share of images whose label is hidden, for guidance", smallest=0, largest=1)
     loss: str = option(
         "v",
-        "squared error of v, of the noise, of x_0 with Min-SNR's weights, or of v where x_0 is clipped as in sampling",
+        "squared error of v, of the noise, of x_0 with Min-SNR's weights, or of v with x_0's estimate clipped",
         choices=("v", "noise", "min_snr", "clipped"),
     )
 
@@ -81,8 +81,8 @@ def v_loss(
 
     At one x_t the noise's squared error is abar times that of v, and x_0's is 1 - abar times that of v. `loss` chooses
     "v", "noise", or "min_snr": x_0's, weighted by the signal-to-noise ratio abar / (1 - abar), at most largest_snr; or
-    "clipped": that of v if x_0's estimate is clipped to [-1, 1] first, as samplers do. An estimate beyond black is then
-    as good as black, and where an image is black, what is left of the noise can vanish altogether.
+    "clipped": that of v once its estimate of x_0 is clipped to [-1, 1], as samplers do. An estimate beyond black then
+    costs nothing, so the network can make black areas exactly black.
     Each label becomes null_label with probability label_dropout, which trains the unconditional network too (Ho &
     Salimans 2022). Random numbers come from torch's global generator.
 

@@ -98,7 +98,9 @@ class Attention(nn.Module):
 
 
 class GuidanceHead(nn.Module):
-    """What a label changes in v, from the features of every level: one residual block a level, coarsest first."""
+    """What a label changes in v, in patches as UNet.output's, from what UNet.features returns: one residual block a
+    level, coarsest first.
+    """
 
     def __init__(self, widths: tuple[int, ...], patch_channels: int, embedding: int):
         super().__init__()
@@ -165,7 +167,9 @@ class UNet(nn.Module):
         return level
 
     def features(self, x_t: Tensor, t: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What v is made of: of every level, coarsest first, (B, width, h, w); and the embedding (B, channels)."""
+        """What v is made of: the last features of every level, coarsest first, each (B, width, h, w); and the
+        embedding of t and labels (B, config.embedding).
+        """
         embedding = F.silu(self.time(timestep_embedding(t, self.time[0].in_features)) + self.label(labels))
         patches = F.pixel_unshuffle(x_t, self.config.patch_size)
         x = self.input(patches.contiguous(memory_format=layout(x_t.device)))

@@ -148,9 +148,7 @@ def test_a_sweep_can_measure_by_the_head(distilled, tmp_path, monkeypatch):
     how = ["--count", "2", "--num-steps", "4", "--spacing", "1", "--guidance-interval", "0", "999", "--reference", "x"]
     assert sweep.main(["--weights", str(distilled[1]), "--out", str(tmp_path / "s.csv"), *how, "--guidance-head"]) == 0
     [row] = pd.read_csv(tmp_path / "s.csv").to_dict("records")
-    assert (
-        row["guidance_head"] and row["passes"] == 6 and row["seconds"] == 2
-    )  # 999 and 749 are outside 200-600
+    assert row["guidance_head"] and row["passes"] == 6 and row["seconds"] == 2  # 999 and 749 are outside 200-600
 
 
 def test_what_cannot_be_distilled_is_refused(distilled, tmp_path, capsys, data):
