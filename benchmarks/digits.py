@@ -8,6 +8,7 @@ speed as a ratio, and this network's sampling as a share of the machine's measur
 """
 
 import argparse
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,6 +22,7 @@ from common.diffusion import NoiseSchedule, ddim, ddim_timesteps, run
 from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.train import v_loss
 from p1_cond_ddpm.unet import UNet, UNetConfig
+from p1_cond_ddpm.winograd import use_winograd
 
 STEPS = 10
 
@@ -62,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device, batch, repeats = choose_device(arguments.device), arguments.batch_size, arguments.repeats
     torch.manual_seed(0)
     ours, theirs, schedule = UNet(UNetConfig()).to(device), diffusers_network().to(device), NoiseSchedule.cosine()
+    sampler = use_winograd(copy.deepcopy(ours))
     x, labels = torch.randn(batch, 3, 28, 28, device=device), torch.arange(batch, device=device) % 10
     t = torch.randint(0, 1000, (batch,), device=device)
     scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2")
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     @torch.inference_mode()
     def our_samples() -> None:
-        denoise = guided(ours, labels, scale=1.0, null_label=10)
+        denoise = guided(sampler, labels, scale=1.0, null_label=10)
         run(ddim(denoise, x, schedule, ddim_timesteps(1000, STEPS), prediction="v"))
 
     @torch.inference_mode()

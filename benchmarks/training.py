@@ -25,12 +25,11 @@ import p1_cond_ddpm.train
 import p2_ddim.train
 import p3_dann.train
 from benchmarks.measure import multiply_adds
-from common.checkpoint import CHECKPOINTS
+from common.checkpoint import CHECKPOINTS, load_network
 from common.cli import command, some_path, wrote
 from common.config import check_range
 from common.files import REPOSITORY, atomic_write
-from p1_cond_ddpm.sampling import load_denoiser
-from p1_cond_ddpm.unet import without_guidance
+from p1_cond_ddpm.unet import UNet, UNetConfig, without_guidance
 from p2_ddim.unet import load_face_unet
 from p3_dann.inference import load_classifier
 
@@ -58,7 +57,7 @@ class Training(NamedTuple):
 
 def denoiser_alone(path: Path) -> nn.Module:
     """Problem 1's network without guide and head, which are trained apart."""
-    return without_guidance(load_denoiser(path))
+    return without_guidance(load_network(path, UNet, UNetConfig))
 
 
 P1, P2, P3 = p1_cond_ddpm.train.main, p2_ddim.train.main, p3_dann.train.main

@@ -110,7 +110,7 @@ def evaluate_seeds(arguments: argparse.Namespace, options: SampleOptions, refere
         return judged(images, labels) | copies
 
     def measure_seed(seed: int) -> dict[str, float]:
-        sampled = sample_images(model, options, digits_by_number(arguments.per_digit, seed), batch_size=100)
+        sampled = sample_images(model, options, digits_by_number(arguments.per_digit, seed))
         images, pictures = zip(*sampled)
         digits, labels = torch.stack(pictures).cpu(), torch.tensor([one.label for one in images])
         return judge_and_copies(digits, labels) | (reference.scores(digits, labels) if reference else {})

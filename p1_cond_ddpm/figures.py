@@ -54,7 +54,7 @@ PARTS = 5  # of the reverse process: t = 1000, 800, 600, 400, 200, 0
 
 def digit_grid(model: UNet, digits: Sequence[ImageSpec], options: SampleOptions) -> Tensor:
     """Ten images of each digit, a row each: (3, H, W) uint8."""
-    images = [image for _, image in sample_images(model, options, digits, batch_size=100)]
+    images = [image for _, image in sample_images(model, options, digits)]
     return grid(torch.stack(images).cpu(), 10)
 
 

@@ -29,6 +29,7 @@ from p1_cond_ddpm.sampling import (
     ImageSpec,
     SampleOptions,
     digits_by_number,
+    fast_batch_size,
     load_denoiser,
     numbered,
     sample_images,
@@ -94,12 +95,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_image_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="from which every image's seed comes (default: 0)")
     parser.add_argument(
-        "--batch-size", type=int, default=100, help="changes the images by one grey level at most (default: 100)"
+        "--batch-size",
+        type=int,
+        help="changes the images by one grey level at most (default: 20 on a CPU in float32, else 100)",
     )
     add_device(parser)
     arguments, options = parse_options(parser, argv, SampleOptions)
-    check_range("--batch-size", arguments.batch_size, 1)
     images, device = requested_images(arguments), choose_device(arguments.device)
+    batch_size = arguments.batch_size
+    if batch_size is None:
+        batch_size = fast_batch_size(device, options.precision)
+    check_range("--batch-size", batch_size, 1)
     model = load_denoiser(arguments.weights, images, guided=options.guidance_scale != 1).to(device)
     options = usable_options(model, options)
     options.timesteps(model.config.num_timesteps)  # refused before anything is written
@@ -110,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             requested = images
             images = from_first(lambda: missing_images(arguments.out_dir, requested, how))
         make_folder(arguments.out_dir)
-        mine = share(images, arguments.batch_size)
-        for one, image in sample_images(model, options, mine, batch_size=arguments.batch_size):
+        mine = share(images, batch_size)
+        for one, image in sample_images(model, options, mine, batch_size=batch_size):
             write_png(arguments.out_dir / one.name, image)
     if is_main_process():
         wrote(arguments.out_dir, f"{len(images)} images")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from common.checkpoint import CHECKPOINTS, load_network, load_weights
 from common.cli import UserError
 from common.config import option
-from common.device import autocast, on_cores
+from common.device import autocast, on_cores, usable_precision
 from common.diffusion import NotFinite, Step, ddim, dpm_solver_pp_2m, run, trailing_timesteps
 from common.digits import NULL_LABEL, SIZE
 from common.images import to_uint8
@@ -29,6 +29,7 @@ from common.processes import is_main_process
 from common.rng import RandnLike, per_sample_noise, step_seed
 from p1_cond_ddpm.guidance import guided
 from p1_cond_ddpm.unet import UNet, UNetConfig
+from p1_cond_ddpm.winograd import use_winograd
 
 WEIGHTS = CHECKPOINTS / "p1_mnistm.pt"
 SAMPLERS = ("sde", "dpm", "ddpm", "ddim", "mixed")
@@ -190,13 +191,20 @@ def numbered(count: int, labels: Sequence[int], seed: int) -> list[ImageSpec]:
     return [ImageSpec(f"{n:05d}.png", labels[(n - 1) % len(labels)], step_seed(seed, n)) for n in range(1, count + 1)]
 
 
+def fast_batch_size(device: torch.device, precision: str) -> int:
+    """Images at a time. In float32 a CPU is faster at few, whose feature maps stay in its cache."""
+    return 20 if device.type == "cpu" and usable_precision(device, precision) == "float32" else 100
+
+
 def sample_images(
-    model: UNet, options: SampleOptions, images: Sequence[ImageSpec], *, batch_size: int
+    model: UNet, options: SampleOptions, images: Sequence[ImageSpec], *, batch_size: int | None = None
 ) -> Iterator[tuple[ImageSpec, Tensor]]:
-    """Yield every image, (3, 28, 28) uint8, in order, with a progress bar.
+    """Yield every image, (3, 28, 28) uint8, in order, with a progress bar; by default in batches of `fast_batch_size`.
 
     On a CPU, threads work on a batch each: on two cores this is faster than sharing the work of every operation.
     """
+    device = next(model.parameters()).device
+    batch_size = batch_size or fast_batch_size(device, options.precision)
     total = len(images) * len(options.timesteps(model.config.num_timesteps))
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     updating = Lock()
@@ -216,7 +224,7 @@ def sample_images(
 
     with (
         tqdm(total=total, unit="step", desc=options.sampler.upper(), disable=not is_main_process()) as bar,
-        closing(on_cores(sample, batches, next(model.parameters()).device)) as sampled,
+        closing(on_cores(sample, batches, device)) as sampled,
     ):
         for batch, pictures in zip(batches, sampled):
             yield from zip(batch, pictures)
@@ -229,7 +237,7 @@ def label_dropout(path: Path) -> float | None:
 
 
 def load_denoiser(path: Path = WEIGHTS, images: Sequence[ImageSpec] = (), *, guided: bool = False) -> UNet:
-    """The network of a weight file, on the CPU, by default the released one.
+    """The network of a weight file for sampling, on the CPU, by default the released one.
 
     Raises:
         UserError: not such a file, or the network wasn't trained for such images or for guidance.
@@ -239,4 +247,4 @@ def load_denoiser(path: Path = WEIGHTS, images: Sequence[ImageSpec] = (), *, gui
         raise UserError(f"{path}: trained without labels; give --count and --labels none")
     if hidden == 0 and (guided or any(unlabelled)):
         raise UserError(f"{path}: trained on labels alone; give --guidance-scale 1 and no --labels none")
-    return load_network(path, UNet, UNetConfig)
+    return use_winograd(load_network(path, UNet, UNetConfig))

@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "labels": labels,
         }
         if not measurements.has(row):
-            sampled = sample_images(model, options, images, batch_size=100)
+            sampled = sample_images(model, options, images)
             measurements.add({**row, "passes": passed, **measure(sampled, reference)})
     row = {**real_row(len(images if real is None else real)), "reference": name}
     if not measurements.has(row):

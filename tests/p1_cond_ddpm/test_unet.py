@@ -1,7 +1,11 @@
+import copy
+
 import pytest
 import torch
 
+from common import winograd
 from p1_cond_ddpm.unet import UNet, UNetConfig
+from p1_cond_ddpm.winograd import use_winograd
 from tests.helpers import SMALL, randomised
 
 
@@ -43,3 +47,22 @@ def test_the_layout_of_feature_maps_changes_nothing_but_rounding(monkeypatch):
         outputs.append(model(*arguments))
         assert seen[-1].is_contiguous(memory_format=layout) and outputs[-1].is_contiguous()
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_winograds_convolutions_change_nothing_but_rounding(monkeypatch):
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 16)
+    config = UNetConfig(widths=(16, 32), patch_size=2, guide_widths=(16, 16), head_interval=(0, 999))
+    model = randomised(UNet(config))
+    fast = use_winograd(copy.deepcopy(model))
+    assert fast.state_dict().keys() == model.state_dict().keys()
+    calls, counted = [], winograd.winograd_conv2d
+    monkeypatch.setattr(
+        winograd, "winograd_conv2d", lambda x, *rest, **how: calls.append(x) or counted(x, *rest, **how)
+    )
+    x, t, labels = torch.randn(40, 3, 28, 28), torch.arange(40) * 25, torch.arange(40) % 11
+    torch.testing.assert_close(
+        fast(x, t, labels, guidance=True), model(x, t, labels, guidance=True), rtol=1e-4, atol=1e-4
+    )
+    assert len(calls) == 2 * (2 * 4 + 2 + 2)  # two of every block: of both levels, of the middle, of the head
+    torch.testing.assert_close(fast.guide(x, t, labels), model.guide(x, t, labels), rtol=1e-4, atol=1e-4)

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common import winograd
 from common.device import has_bf16
-from p2_ddim import winograd
 
 needs_bf16 = pytest.mark.skipif(
     not has_bf16(torch.device("cpu")), reason="no bf16 here, and an emulation that rounds more"
@@ -16,17 +16,27 @@ def layer_of(in_channels, out_channels):
 
 @pytest.fixture(autouse=True)
 def small_layers_are_worth_it(monkeypatch):
-    monkeypatch.setattr(winograd, "LEAST_WORK", 32 * 32 * winograd.SMALLEST_AREA)
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 32)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("channels, outputs, height, width", [(32, 48, 4, 8), (40, 32, 36, 20), (64, 32, 64, 128)])
-def test_the_result_is_torchs(channels, outputs, height, width):
+@pytest.mark.parametrize(
+    "images, channels, outputs, height, width",
+    [
+        (2, 32, 48, 4, 8),
+        (2, 40, 32, 36, 20),
+        (2, 64, 32, 64, 128),
+        (70, 32, 40, 7, 7),
+        (21, 32, 32, 14, 13),
+        (1, 3, 5, 1, 2),
+    ],
+)
+def test_the_result_is_torchs(images, channels, outputs, height, width):
     torch.manual_seed(0)
     layer = layer_of(channels, outputs)
-    x = torch.randn(2, channels, height, width)
+    x = torch.randn(images, channels, height, width)
     expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
-    found = winograd.winograd_conv2d(x, winograd.transformed_filters(layer.weight), layer.bias.expand(2, -1))
+    found = winograd.winograd_conv2d(x, winograd.transformed_filters(layer.weight), layer.bias.expand(images, -1))
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
@@ -41,19 +51,26 @@ def test_float64_tiles_are_exact():
 @pytest.mark.parametrize(
     "dtype, tolerance", [(torch.float32, 1e-5), pytest.param(torch.bfloat16, 0.05, marks=needs_bf16)]
 )
-def test_norm_and_silu_before_and_sums_after(dtype, tolerance):
+@pytest.mark.parametrize("images, height, width, fast", [(2, 36, 48, True), (17, 7, 7, True), (2, 7, 7, False)])
+@pytest.mark.parametrize("modulated", [False, True])
+def test_norm_and_silu_before_and_sums_after(dtype, tolerance, images, height, width, fast, modulated):
     torch.manual_seed(0)
     layer, norm = layer_of(64, 32), torch.nn.GroupNorm(32, 64)
     torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
-    x, offset, residual = 3 + torch.randn(2, 64, 36, 48), torch.randn(2, 32), torch.randn(2, 32, 36, 48)
-    expected = F.conv2d(F.silu(norm(x)), layer.weight, layer.bias, padding=1) + offset[:, :, None, None]
+    x, residual = 3 + torch.randn(images, 64, height, width), torch.randn(images, 32, height, width)
+    offset, factor, shift = torch.randn(images, 32), torch.rand(images, 64), torch.randn(images, 64)
+    y = norm(x) * factor[:, :, None, None] + shift[:, :, None, None] if modulated else norm(x)
+    expected = F.conv2d(F.silu(y), layer.weight, layer.bias, padding=1) + offset[:, :, None, None]
     layer, norm = layer.to(dtype), norm.to(dtype)
-    assert layer.faster_for(x.to(dtype))
+    modulation = (factor.to(dtype), shift.to(dtype)) if modulated else None
+    assert layer.faster_for(x.to(dtype)) == fast
     for addend in (None, residual):
         wanted = expected if addend is None else expected + addend
         for memory in (torch.contiguous_format, torch.channels_last):
             inputs = [None if part is None else part.to(dtype).contiguous(memory_format=memory) for part in (x, addend)]
-            found = layer.after_norm_and_silu(inputs[0], norm, offset=offset.to(dtype), residual=inputs[1])
+            found = layer.after_norm_and_silu(
+                inputs[0], norm, modulation=modulation, offset=offset.to(dtype), residual=inputs[1]
+            )
             assert found.dtype == dtype and (found - wanted).abs().max() < tolerance * wanted.abs().max()
 
 
@@ -66,19 +83,28 @@ def test_a_constant_channel_is_normalised_as_torch_does():
 
 @pytest.mark.parametrize(
     "changed, fast",
-    [("nothing", True), ("odd", False), ("small", False), ("float64", False), ("narrow", False), ("training", False)],
+    [
+        ("nothing", True),
+        ("many small images", True),
+        ("odd", True),
+        ("few tiles", False),
+        ("narrow", False),
+        ("heavy", False),
+        ("heavy, but large", True),
+        ("float64", False),
+        ("training", False),
+    ],
 )
 def test_the_layer_takes_winograds_way_only_where_it_may(monkeypatch, changed, fast):
     calls = []
     monkeypatch.setattr(winograd, "winograd_conv2d", lambda x, *rest: calls.append(x.shape) or x)
-    layer, x = layer_of(32, 32), torch.randn(1, 32, 32, 32)
-    if changed == "odd":
-        x = torch.randn(1, 32, 34, 34)
-    elif changed == "small":
-        x = torch.randn(1, 32, 8, 8)
-    elif changed == "narrow":
-        layer, x = layer_of(16, 32), torch.randn(1, 16, 32, 32)
-    elif changed == "float64":
+    if changed.startswith("heavy"):
+        monkeypatch.setattr(winograd, "SMALL_FILTERS", 32 * 32 - 1)
+    channels = 16 if changed == "narrow" else 32
+    shape = {"many small images": (16, 7, 7), "odd": (1, 33, 31), "few tiles": (15, 7, 7), "heavy": (2, 31, 31)}
+    images, height, width = shape.get(changed, (1, 32, 32))
+    layer, x = layer_of(channels, 32), torch.randn(images, channels, height, width)
+    if changed == "float64":
         layer, x = layer.double(), x.double()
     with torch.set_grad_enabled(changed == "training"):
         layer(x)
