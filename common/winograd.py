@@ -17,7 +17,7 @@ from torch import Tensor, nn
 OUTPUT, INPUT = 4, 6  # sides of a tile
 FEWEST_CHANNELS = 96  # in and out: below, the transforms cost what the products save
 FEWEST_TILES = 64  # of all images: below, reading the transformed filters takes too long
-SMALL_FILTERS, LARGE_AREA = 2**18 - 1, 32 * 32  # channels in times channels out; larger filters for larger maps alone
+SMALL_FILTERS, LARGE_AREA = 2**18 - 1, 32 * 32  # channels in times channels out; larger ones, and bf16, for larger maps
 STRIP_TILES = 64  # transformed at a time in float32, twice as many in bf16
 STRIP_PIXELS = 2048  # summed at a time
 
@@ -180,8 +180,8 @@ class WinogradConv2d(nn.Conv2d):
         known = x.device.type == "cpu" and x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
         wide = min(self.in_channels, self.out_channels) >= FEWEST_CHANNELS
         many = batch * -(-height // OUTPUT) * -(-width // OUTPUT) >= FEWEST_TILES
-        light = self.in_channels * self.out_channels <= SMALL_FILTERS or height * width >= LARGE_AREA
-        return known and wide and many and light and not torch.is_grad_enabled()
+        light = x.dtype == torch.float32 and self.in_channels * self.out_channels <= SMALL_FILTERS
+        return known and wide and many and (light or height * width >= LARGE_AREA) and not torch.is_grad_enabled()
 
     def filters(self) -> Tensor:
         """The transformed filters, computed again whenever the weights have changed."""
