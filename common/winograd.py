@@ -137,7 +137,7 @@ class WinogradConv2d(nn.Conv2d):
     def __init__(self, layer: nn.Conv2d):
         super().__init__(layer.in_channels, layer.out_channels, 3, padding=1, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
-        self._filters: tuple[object, Tensor] | None = None  # the state of the weights that they are of, and the filters
+        self._filters: tuple[Tensor, int | None, Tensor] | None = None  # the weights they are of, their version, they
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.faster_for(x):
@@ -185,7 +185,8 @@ class WinogradConv2d(nn.Conv2d):
 
     def filters(self) -> Tensor:
         """The transformed filters, computed again whenever the weights have changed."""
-        state = self.weight.data_ptr(), None if self.weight.is_inference() else self.weight._version
-        if self._filters is None or self._filters[0] != state:
-            self._filters = state, transformed_filters(self.weight)
-        return self._filters[1]
+        weight = self.weight.detach()  # kept, its memory is not given to other weights
+        version, kept = None if weight.is_inference() else weight._version, self._filters
+        if kept is None or (kept[0].data_ptr(), kept[1]) != (weight.data_ptr(), version):
+            self._filters = kept = weight, version, transformed_filters(weight)
+        return kept[2]

@@ -3,6 +3,8 @@
 python3 -m homework.flow runs/mnist r12345678                                   downloads MNIST first
 python3 -m homework.flow runs/mnist r12345678 --data mnist.npz --steps 20000    further options are p1_cond_ddpm.train's
 
+The training ends with 1,000 steps whose loss makes black exactly black. They keep to presets/clipped.txt.
+
 Stop it whenever you like: the same command goes on. A stage whose file is there is done; delete the file to repeat it.
 The report begins as runs/mnist/report_ID.typ, for Typst, with the process and the distance: write its text, then delete
 report_ID.pdf and hw3_ID.zip and call this again.
@@ -24,9 +26,10 @@ from common.cli import UserError, command, some_path
 from common.files import REPOSITORY, atomic_write
 from homework import archive, mnist, report
 
-SAMPLING = "--labels none --sampler ddpm --contrast 1.03".split()
-FAST = "--num-steps 15 --spacing 0.7 --early-steps 0 --detail-steps 0".split()
-PROCESS = "--num-steps 1000 --spacing 1".split()
+PRESETS = REPOSITORY / "p1_cond_ddpm" / "presets"
+CLIPPED = [f"@{PRESETS / 'clipped.txt'}"]
+FAST = "--sampler sde --num-steps 16 --early-steps 2".split()
+PROCESS = "--sampler ddpm --num-steps 1000 --spacing 1".split()
 TEMPLATE = """#set document(date: none)
 #set page("a4")
 
@@ -56,12 +59,12 @@ class Stage(NamedTuple):
 
 def stages(root: Path, student: str, *, data: Path, reference: str, training: Sequence[str]) -> list[Stage]:
     """All steps in order, in a folder, for a student's ID and a training set."""
-    weights, images, process = root / "train" / "weights.pt", root / "images", root / "process.png"
+    first, weights = (root / name / "weights.pt" for name in ("train", "clipped"))
+    images, process = root / "images", root / "process.png"
     img, code, distance = root / f"img_{student}.zip", root / f"code_{student}.zip", root / "fid.txt"
     template, pdf = root / f"report_{student}.typ", root / f"report_{student}.pdf"
     submission = root / f"hw3_{student}.zip"
-    preset = f"@{REPOSITORY / 'p1_cond_ddpm' / 'presets' / 'mnist.txt'}"
-    network = ["--weights", str(weights), *SAMPLING]
+    network = ["--weights", str(weights), "--labels", "none"]
 
     def draw() -> int:
         count = ["--count", str(archive.COUNT)]
@@ -85,11 +88,13 @@ def stages(root: Path, student: str, *, data: Path, reference: str, training: Se
             temporary.write_bytes(report.compiled(template, format="pdf")[0])
         return 0
 
-    train = ["--data", str(data), "--run-dir", str(weights.parent), *training]
+    train = [f"@{PRESETS / 'mnist.txt'}", "--data", str(data), *training]
+    clip = [*train, *CLIPPED, "--init", str(first), "--run-dir", str(weights.parent)]
     process_of = [str(process), *network, *PROCESS]
     return [
         Stage("data", data, lambda: mnist.main([str(data)])),
-        Stage("training", weights, lambda: p1_cond_ddpm.train.main([preset, *train])),
+        Stage("training", first, lambda: p1_cond_ddpm.train.main([*train, "--run-dir", str(first.parent)])),
+        Stage("blacks", weights, lambda: p1_cond_ddpm.train.main(clip)),
         Stage("images", img, draw),
         Stage("distance", distance, measure),
         Stage("process", process, lambda: p1_cond_ddpm.process.main(process_of)),

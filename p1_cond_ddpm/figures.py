@@ -3,7 +3,7 @@ settings.
 
 python3 -m p1_cond_ddpm.figures --out docs/figures --sweep docs/p1_sweep.csv
 python3 -m p1_cond_ddpm.figures --weights checkpoints/p1_mnist.pt --only architecture --out docs/figures
-python3 -m p1_cond_ddpm.figures --weights checkpoints/p1_mnist.pt --only grid process --contrast 1.03 --out runs/figures
+python3 -m p1_cond_ddpm.figures --weights checkpoints/p1_mnist.pt --only grid process --out runs/figures
 """
 
 import argparse

@@ -3,7 +3,7 @@
 python3 -m p1_cond_ddpm.sweep --data hw2_data/digits/mnistm --cache runs/features --out docs/p1_sweep.csv \\
     --num-steps 8 10 15 --guidance-scale 1 2 3
 python3 -m p1_cond_ddpm.sweep --weights checkpoints/p1_mnist.pt --reference mnist.npz:0:10000 --count 1000 \\
-    --labels none --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --contrast 1.03 --cache runs/features \\
+    --labels none --guidance-scale 1 --sampler ddpm --num-steps 15 18 36 --cache runs/features \\
     --real mnist.npz:10000:20000 --out docs/p1_mnist_sweep.csv
 
 Every combination of the given values is measured on digits of every class, or with --count on numbered images: accuracy

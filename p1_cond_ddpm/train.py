@@ -4,8 +4,8 @@ python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnistm.txt --data hw2_data/d
 python3 -m p1_cond_ddpm.train @p1_cond_ddpm/presets/mnist.txt --data mnist.npz --run-dir runs/mnist
 
 A preset is a file of options, one a line: mnistm and mnist are the released networks' recipes, guide after one of them
-is that of its guide (join.py), distill that of distill.py, mnist_public has the settings of the best public MNIST
-report.
+is that of its guide (join.py), distill that of distill.py, clipped after mnist goes on with a loss that makes black
+exactly black, mnist_public has the settings of the best public MNIST report.
 """
 
 from collections.abc import Sequence

@@ -30,6 +30,7 @@ SCRIPTS = {
 TESTS = ([], ["--current"], ["-m", "slow"], ["-m", "faults"])  # arguments of test.sh
 README = GUIDES[0].read_text(encoding="utf-8")
 MNIST = (DOCS / "mnist.md").read_text(encoding="utf-8")
+BEFORE = "c8aedfa3"  # MNIST's network before its blacks were exact
 
 
 class Parsed(Exception):
@@ -154,8 +155,7 @@ def test_trainings_expect_what_docs_have():
         assert expected.pop(target) == f"{reached.min():.1f} to {reached.max():.1f} % (three seeds)" and len(whole) == 3
     guided = 100 * seeds[seeds["guidance_scale"] == GRADED.guidance_scale]["given_judge"].mean()
     homework = steps[(steps["steps"] == 50) & (steps["precision"] == "bf16")]["fid768"].iloc[-1]
-    rows = "weights == 'c8aedfa3' and sampler == 'ddpm' and contrast == 1.03 and images == 1000"
-    digits = sweep.query(rows)["fid768"]
+    digits = sweep.query("weights == @BEFORE and sampler == 'ddpm' and contrast == 1.03 and images == 1000")["fid768"]
     assert expected == {
         "mnistm": f"{guided:.1f} % guided (one training)",
         "celeba32": f"FID-768 {homework:.2f} (one training)",
@@ -190,18 +190,22 @@ def test_the_guides_tables_are_those_of_docs():
         for row in csv.reader((DOCS / name).read_text(encoding="utf-8").splitlines()):
             assert f"| {' | '.join(row)} |" in training
     sweep = pd.read_csv(DOCS / "p1_mnist_sweep.csv")
-    for sampler, contrast, *found in re.findall(r"^\| (D.*?) \| ([\d.]+) \| (.*?) \| (.*?) \| (.*?) \|$", MNIST, re.M):
-        name = {"DDPM": "ddpm", "DDIM": "ddim"}.get(sampler.split(",")[0], "dpm")
-        steps, spacing = re.search(r"(\d+) steps", sampler)[1], re.search(r"spacing ([\d.]+)", sampler)
-        wanted = {"sampler": name, "num_steps": int(steps), "contrast": float(contrast), "weights": "c8aedfa3"}
-        wanted["images"] = 1000
-        wanted["spacing"] = float(spacing[1]) if spacing else 1.0
+    samplers = {"DDPM": "ddpm", "DDIM": "ddim", "DPM-Solver++(2M)": "dpm", "SDE-DPM-Solver++": "sde"}
+    released = weights_id(CHECKPOINTS / "p1_mnist.pt")
+    table = re.findall(
+        r"^\| (released|before) \| (.*?) \| (?:(\d) \+ )?(\d+) \| (.*?) \| (.*?) \| (.*) \|$", MNIST, re.M
+    )
+    assert len(table) >= 6
+    for network, sampler, early, steps, spacing, contrast, found in table:
+        wanted = {"sampler": samplers[sampler], "early_steps": int(early or 0), "num_steps": int(steps), "images": 1000}
+        wanted |= {"weights": released if network == "released" else BEFORE, "spacing": float(spacing)}
+        wanted["contrast"] = float(contrast)
         [row] = [row for row in sweep.to_dict("records") if wanted.items() <= row.items()]
-        assert found == rounded(row)
-    [many] = sweep[sweep["images"] == 10_000].to_dict("records")
+        assert found.split(" | ") == rounded(row)
+    [many] = sweep[(sweep["images"] == 10_000) & (sweep["weights"] == released)].to_dict("records")
     assert "FID-768 {}, density {} and coverage {}.".format(*rounded(many)) in MNIST
     [real] = sweep[sweep["weights"] == "real"].to_dict("records")
-    assert f"| a thousand other real images | – | {' | '.join(rounded(real))} |" in MNIST
+    assert f"| – | a thousand other real images | – | – | – | {' | '.join(rounded(real))} |" in MNIST
     minutes = pd.read_csv(DOCS / "networks.csv").set_index("preset")["minutes"]["mnist"]
     assert f"it takes {minutes:.0f} minutes on two cores" in MNIST
 

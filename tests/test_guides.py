@@ -89,6 +89,7 @@ def clone(tmp_path, digit_folder, monkeypatch, undrawn):
     monkeypatch.setattr(fid, "find_network", lambda dims: Network("colours", 3, means))
     monkeypatch.setattr("homework.siblings.packaged_network", lambda dims: Network("colours", 3, means))
     monkeypatch.setattr(archive, "COUNT", 4)
+    monkeypatch.setattr(flow, "CLIPPED", [*flow.CLIPPED, "--steps", "1", "--batch-size", "4"])
     monkeypatch.setattr(flow, "FAST", ["--num-steps", "2"])
     monkeypatch.setattr(flow, "PROCESS", ["--num-steps", "8"])
     monkeypatch.setattr(report, "SOURCES", {root / "fresh" / path.name: most for path, most in report.SOURCES.items()})

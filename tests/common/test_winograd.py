@@ -126,12 +126,18 @@ def test_no_extra_weights_are_stored():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("change", ["in place", "replaced"])
+@pytest.mark.parametrize("change", ["in place", "replaced", "removed, then replaced", "converted"])
 def test_changed_weights_are_used(change):
     layer, x = layer_of(32, 32), torch.randn(1, 32, 32, 32)
     before = layer(x)
     if change == "in place":
         layer.weight.mul_(2)
+    elif change == "converted":  # the new numbers may lie where the old ones lay
+        layer.double().weight.mul_(2)
+        layer.float()
     else:
-        layer.weight = torch.nn.Parameter(2 * layer.weight)
+        new = 2 * layer.weight
+        if change.startswith("removed"):
+            layer.weight = None
+        layer.weight = torch.nn.Parameter(new)
     assert torch.allclose(layer(x) - layer.bias[:, None, None], 2 * (before - layer.bias[:, None, None]), atol=1e-4)

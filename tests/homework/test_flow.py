@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from common import fid
+from common.checkpoint import load_weights
 from common.inception import Network
 from homework import archive, flow
 from tests.helpers import TINY_DENOISER
@@ -16,6 +17,7 @@ def run(tmp_path, monkeypatch, capsys):
     means = lambda images: images.mean(axis=(1, 2)).astype(np.float32)
     monkeypatch.setattr(fid, "find_network", lambda dims: Network("colours", 3, means))
     monkeypatch.setattr(archive, "COUNT", 4)
+    monkeypatch.setattr(flow, "CLIPPED", [*flow.CLIPPED, "--steps", "1", "--batch-size", "4"])
     monkeypatch.setattr(flow, "FAST", ["--num-steps", "2"])
     monkeypatch.setattr(flow, "PROCESS", ["--num-steps", "8"])
     images = np.random.RandomState(0).randint(0, 256, (20, 28, 28), dtype=np.uint8)
@@ -37,7 +39,8 @@ def test_one_command_makes_the_archive_and_goes_on_where_it_stopped(run, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(fid, "find_network", lambda dims: (_ for _ in ()).throw(fid.UserError("no network")))
         assert run() == (2, ["data"]) and not (folder / "fid.txt").exists()
-    done = ["data", "training", "images"]
+    done = ["data", "training", "blacks", "images"]
+    assert load_weights(folder / "clipped" / "weights.pt").metadata["train"]["loss"] == "clipped"
     assert run() == (0, done)
     names = [f"hw3_r1/{name}" for name in ("report_r1.pdf", "code_r1.zip", "img_r1.zip")]
     assert zipfile.ZipFile(folder / "hw3_r1.zip").namelist() == names

@@ -318,3 +318,25 @@ def test_an_image_that_is_not_finite_is_named(monkeypatch):
     images, options = sampling.digits_by_number(1, seed=0), sampling.SampleOptions(num_steps=2, precision="float32")
     with pytest.raises(UserError, match="4_001.png: not finite at t = 999"):
         list(sampling.sample_images(randomised(UNet(SMALL)), options, images, batch_size=10))
+
+
+@pytest.mark.parametrize(
+    "device, bf16, precision, expected",
+    [
+        ("cpu", True, "bf16", 100),
+        ("cpu", True, "float32", 20),
+        ("cpu", False, "bf16", 20),
+        ("cuda", True, "float32", 100),
+    ],
+)
+def test_a_cpu_takes_few_images_at_a_time_in_float32(monkeypatch, device, bf16, precision, expected):
+    monkeypatch.setattr("common.device.has_bf16", lambda device: bf16)
+    assert sampling.fast_batch_size(torch.device(device), precision) == expected
+
+
+def test_sampling_takes_batches_of_that_size(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(sampling, "fast_batch_size", lambda device, precision: 3)
+    monkeypatch.setattr(sampling, "sample_digits", lambda model, labels, *rest: sizes.append(len(labels)) or labels)
+    list(sampling.sample_images(UNet(SMALL), sampling.GRADED, sampling.numbered(7, [1], 0)))
+    assert sorted(sizes) == [1, 3, 3]
