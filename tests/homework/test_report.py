@@ -15,7 +15,8 @@ from homework import report
 from homework.rules import page_count
 
 pytest.importorskip("typst", reason="no typst; install requirements-report.txt")
-SOURCE = """#set page(width: 9cm, height: 9cm)
+SOURCE = """#set document(date: none)
+#set page(width: 9cm, height: 9cm)
 #let found = csv("table.csv", row-type: dictionary)
 #image("figures/f.svg", width: 2cm)
 b is #found.first().b
@@ -73,6 +74,11 @@ def test_the_reports_are_fresh_and_no_page_is_half_empty(source):
         with Image.open(io.BytesIO(page)) as picture:
             ink = np.asarray(picture.convert("L"))[: picture.height * 9 // 10] < 200  # without the page's number
             assert np.flatnonzero(ink.any(axis=1)).max() > picture.height / 2
+
+
+@pytest.mark.parametrize("source", [*report.SOURCES], ids=lambda path: path.stem)
+def test_the_reports_hold_no_time_of_day(source):
+    assert b"CreationDate" not in report.compiled(source, format="pdf")[0]
 
 
 def test_a_report_may_have_as_many_pages_as_its_homework_asks_for(written, capsys, monkeypatch):
