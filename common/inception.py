@@ -91,18 +91,19 @@ def features(images: np.ndarray, cache: Path | None = None, network: Network | N
     """(N, H, W, 3) uint8 images -> (N, dims) float32, by default the 768 features.
 
     They are kept in the folder `cache` under the images' and the network's own hash, those of many images in parts.
+    Raises UserError where there is no such network.
     """
     key = (
         repr(images.shape).encode() + images.tobytes() + (f"{network.name} {network.dims}" if network else "").encode()
     )
     stored = cache / f"{hashlib.sha256(key).hexdigest()[:32]}.npz" if cache else None
+    used = network or find_network(768)  # for kept features, too: whoever asks for these will need others
     if stored and (kept := kept_features(stored)) is not None:
         return kept
     if stored and len(images) > KEPT:
         return np.concatenate([features(images[i : i + KEPT], cache, network) for i in range(0, len(images), KEPT)])
-    network = network or find_network(768)
     batches = tqdm(range(0, len(images), BATCH), unit="batch", desc="features", mininterval=1.0)
-    found = np.concatenate([network.run(images[i : i + BATCH]) for i in batches])
+    found = np.concatenate([used.run(images[i : i + BATCH]) for i in batches])
     if stored:
         with atomic_write(stored) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=found)

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -52,15 +53,21 @@ def test_features_are_kept_for_the_same_images(stand_in, tmp_path):
     images = np.random.RandomState(0).randint(0, 256, (45, 28, 28, 3), dtype=np.uint8)
     found = inception.features(images, tmp_path)
     (stored,) = tmp_path.iterdir()
-    assert np.array_equal(found, Colours()(images)) and len(stand_in) == 1  # three batches, in order
+    assert np.array_equal(found, Colours()(images))  # three batches, in order
     np.savez(stored, features=found + 1)
-    assert np.array_equal(inception.features(images, tmp_path), found + 1) and len(stand_in) == 1
-    assert np.array_equal(inception.features(images[:44], tmp_path), found[:44]) and len(stand_in) == 2
-    assert (
-        np.allclose(inception.features(images.reshape(45, 56, 14, 3), tmp_path), found, atol=1e-6)
-        and len(stand_in) == 3
-    )
+    assert np.array_equal(inception.features(images, tmp_path), found + 1)
+    assert np.array_equal(inception.features(images[:44], tmp_path), found[:44])
+    assert np.allclose(inception.features(images.reshape(45, 56, 14, 3), tmp_path), found, atol=1e-6)
     assert np.array_equal(inception.features(images), found) and len([*tmp_path.iterdir()]) == 3
+
+
+def test_a_missing_network_is_said_before_other_images_are_drawn(stand_in, tmp_path, monkeypatch):
+    images = np.zeros((3, 28, 28, 3), dtype=np.uint8)
+    inception.features(images, tmp_path)
+    monkeypatch.setattr(inception, "find_network", inception.packaged_network)
+    monkeypatch.setitem(sys.modules, "pytorch_fid.inception", None)
+    with pytest.raises(UserError, match="no 768 features"):
+        inception.features(images, tmp_path)
 
 
 def test_features_of_many_images_go_on_where_they_stopped(tmp_path, monkeypatch):
