@@ -30,6 +30,19 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250) -> Tensor:
+    """Root-mean-square distance (N,), in grey levels, of each (N, 3, H, W) uint8 image to the nearest of the training
+    set's.
+    """
+    flat = training.flatten(1).float()
+    squares = flat.square().sum(dim=1)
+    distances = []
+    for batch in images.flatten(1).float().split(batch_size):
+        nearest = (squares - 2 * batch @ flat.T).argmin(dim=1)
+        distances.append((batch - flat[nearest]).square().mean(dim=1).sqrt())
+    return torch.cat(distances)
+
+
 def write_png(path: Path, image: Tensor, text: Mapping[str, str] | None = None) -> None:
     """Write a (3, H, W) uint8 tensor as an RGB PNG, whole or not at all, with text chunks."""
     array = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())

@@ -24,6 +24,7 @@ from common.cli import UserError, add_device, command, some_path
 from common.config import check_range, parse_options, to_json
 from common.device import choose_device, usable_precision
 from common.digits import load_digits
+from common.images import nearest_distance
 from common.measurements import Measurements
 from common.rng import generator
 from p1_cond_ddpm import judge
@@ -37,19 +38,6 @@ from p1_cond_ddpm.sampling import (
     usable_options,
 )
 from p1_cond_ddpm.scores import SCORES, Reference, judged, real_row
-
-
-def nearest_distance(images: Tensor, training: Tensor, *, batch_size: int = 250) -> Tensor:
-    """Root-mean-square distance (N,), in grey levels, of each (N, 3, H, W) uint8 image to the nearest of the training
-    set's.
-    """
-    flat = training.flatten(1).float()
-    squares = flat.square().sum(dim=1)
-    distances = []
-    for batch in images.flatten(1).float().split(batch_size):
-        nearest = (squares - 2 * batch @ flat.T).argmin(dim=1)
-        distances.append((batch - flat[nearest]).square().mean(dim=1).sqrt())
-    return torch.cat(distances)
 
 
 def as_row(weights: Path, options: SampleOptions) -> dict[str, Any]:

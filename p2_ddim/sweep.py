@@ -5,9 +5,10 @@ python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --data celeba64.npz:0:3000 -
 python3 -m p2_ddim.sweep checkpoints/p2_celeba32.pt --count 8 --out docs/p2_paths.csv       without data: no quality
 
 Faces of the same seeded noises at every number of steps. With --data: FID-768, density and coverage against the data,
-brought to the network's size; with --real a last row has those of other real faces. Of the first few faces: distance to
+brought to the network's size; with --training, the median distance to the nearest training face or its mirror image,
+which tells copies from new faces; with --real, a last row of other real faces. Of the first few faces: distance to
 those of as many steps as there are timesteps, and inversion, the distance to the faces that come from the noises to
-which they are inverted; root mean squares in grey levels. Seconds are of the sampling.
+which they are inverted. Distances are root mean squares in grey levels. Seconds are of the sampling.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from common.cli import UserError, add_device, command, some_path
 from common.config import check_range
 from common.device import choose_device, usable_precision
 from common.fid import quality, read_set
-from common.images import to_uint8
+from common.images import nearest_distance, to_uint8
 from common.inception import features
 from common.measurements import Measurements, read_measurements
 from p2_ddim.noise import seeded_noises
@@ -62,6 +64,13 @@ class Sampler:
         return rmse(to_uint8(x_0.cpu()), to_uint8(again.cpu()))
 
 
+def nearest_in_training(faces: np.ndarray, training: np.ndarray) -> dict[str, float]:
+    """The median distance of faces (N, H, W, 3) uint8 to the nearest training face (M, H, W, 3) or its mirror image."""
+    ours, theirs = (torch.from_numpy(some).permute(0, 3, 1, 2) for some in (faces, training))
+    either = torch.minimum(nearest_distance(ours, theirs), nearest_distance(ours.flip(3), theirs))
+    return {"nearest": either.median().item()}
+
+
 def measured(path: Path, unet_pt: Path) -> pd.DataFrame:
     """A CSV's rows of one network, by steps; where both precisions were measured, bf16's.
 
@@ -81,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("unet_pt", type=some_path, help="the course's UNet.pt, or weights of p2_ddim.train")
     parser.add_argument("--data", help="real faces, PATH or PATH:FIRST:END (see common.fid)")
     parser.add_argument("--real", help="other real faces, for a row of what they reach against --data")
+    parser.add_argument("--training", help="the network's training faces, for the distance to the nearest of them")
     parser.add_argument("--size", type=int, default=32, help="side of the faces (default: 32)")
     parser.add_argument("--count", type=int, default=1000, help="faces per row (default: 1000)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=f"(default: {STEPS})")
@@ -107,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measurements = Measurements(arguments.out, order=["weights", "precision", "use_clipped_model_output", "steps"])
     others = read_set(arguments.real, arguments.size) if arguments.real else None
     real = features(read_set(arguments.data, arguments.size), arguments.cache) if arguments.data else None
+    training = read_set(arguments.training, arguments.size) if arguments.training else None
     given: dict[str, Any] = {
         "weights": weights_id(arguments.unet_pt),
         "precision": precision,
@@ -125,14 +136,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         faces = sampler.faces(noises, steps)
         row["seconds"] = round(time.perf_counter() - start, 1)
         pictures = to_pictures(faces)
+        arrays = pictures.permute(0, 2, 3, 1).numpy()
         if real is not None:
-            row |= quality(pictures.permute(0, 2, 3, 1).numpy(), real)
+            row |= quality(arrays, real)
+        if training is not None:
+            row |= nearest_in_training(arrays, training)
         row["distance"] = rmse(pictures[:COMPARED], best)
         measurements.add({**row, "inversion": sampler.inversion_error(faces[:COMPARED], steps)})
     if others is not None and real is not None:
         row = {"weights": REAL, "data": given["data"], "size": arguments.size, "faces": len(others)}
         if not measurements.has(row):
-            measurements.add({**given, **row, "steps": 0, **quality(others, real, arguments.cache)})
+            copies = {} if training is None else nearest_in_training(others, training)
+            measurements.add({**given, **row, "steps": 0, **quality(others, real, arguments.cache), **copies})
     return 0
 
 

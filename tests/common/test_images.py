@@ -10,6 +10,7 @@ from PIL import Image
 from common.cli import UserError
 from common.images import (
     grid,
+    nearest_distance,
     picture_files,
     pictures_of_array,
     read_pictures,
@@ -285,3 +286,14 @@ def test_what_pillow_would_start_a_program_for_is_no_picture(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
     with pytest.raises(UserError, match="cannot identify image file"):
         read_rgb(tmp_path / "a.png")
+
+
+def test_nearest_distance_is_the_root_mean_square_to_the_closest():
+    training = torch.randint(0, 256, (50, 3, 28, 28), dtype=torch.uint8)
+    images = training[:3].clone()
+    images[1] = (images[1].int() + 1).clamp(max=255).to(torch.uint8)
+    images[2] = 255 - images[2]
+    every = ((images[:, None].double() - training[None].double()) ** 2).flatten(2).mean(2).sqrt()
+    distance = nearest_distance(images, training, batch_size=2)
+    assert distance[0] == 0
+    assert torch.allclose(distance.double(), every.amin(1), atol=1e-4)

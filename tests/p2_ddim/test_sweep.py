@@ -17,13 +17,17 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     config = FaceUNetConfig(widths=(32, 32), attention_levels=(), time_channels=16, embedding=16)
     torch.manual_seed(0)
     save_weights(tmp_path / "w.pt", FaceUNet(config), config)
-    np.savez(tmp_path / "real.npz", images=np.random.RandomState(0).randint(0, 256, (9, 40, 36, 3), dtype=np.uint8))
+    faces = np.random.RandomState(0).randint(0, 256, (9, 40, 36, 3), dtype=np.uint8)
+    np.savez(tmp_path / "real.npz", images=faces)
+    np.savez(tmp_path / "training.npz", images=faces[:, :, ::-1])
     command = [
         str(tmp_path / "w.pt"),
         "--data",
         f"{tmp_path / 'real.npz'}:0:8",
         "--real",
         f"{tmp_path / 'real.npz'}:1:9",
+        "--training",
+        str(tmp_path / "training.npz"),
         "--count",
         "3",
         "--out",
@@ -36,6 +40,7 @@ def test_every_number_of_steps_is_measured_once(real_data, tmp_path, monkeypatch
     assert (real["steps"], real["faces"], real["coverage"]) == (0, 8, 1) and real["fid768"] < before["fid768"].min()
     assert before["steps"].tolist() == [3, 6] and set(before["precision"]) == {"float32"}
     assert (before["fid768"] > 0).all() and before["coverage"].between(0, 1).all()
+    assert real["nearest"] == 0 and (before["nearest"] > 20).all()  # mirror images count
     assert before["distance"][0] > before["distance"][1] == 0
     assert sweep.main([*command, "--steps", "3", "2"]) == 0
     after = pd.read_csv(tmp_path / "steps.csv").query("weights != 'real'")
