@@ -28,13 +28,21 @@ from common.zips import check_unpacked_size
 from homework.bundle import bundle
 
 COUNT, SIZE = 10_000, (28, 28)
-SOURCES = ("common", "p1_cond_ddpm", "p2_ddim", "p3_dann")
+SOURCES = (
+    "common/**/*",
+    "p1_cond_ddpm/**/*",
+    "p2_ddim/**/*",
+    "p3_dann/**/*",
+    "homework/__init__.py",
+    "homework/mnist.py",
+)
 NAMES_SHOWN = 3
 README_START = """# MNIST by DDPM
 
-All commands run in `src`, after `python3 -m pip install -r ../requirements.txt`. Neither weights nor figures are in
-this archive: train first, then `W=runs/mnist/weights.pt`.
+All commands run in `src`, after `python3 -m pip install -r ../requirements.txt`. This archive has no weights: train
+first, then `W=runs/mnist_black/weights.pt`.
 """
+GUIDE_SECTIONS = ("Train", "Images", "FID")  # of docs/mnist.md
 
 
 def image_names() -> list[str]:
@@ -137,12 +145,14 @@ def archive_images(folder: Path, path: Path) -> None:
 
 
 def code_files() -> Iterator[tuple[str, bytes]]:
-    """The sources of all packages under src/, a readme for those who unpack it, and the requirements."""
-    for package in SOURCES:
-        for source in sorted(path for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".txt")):
+    """The sources under src/, a readme for those who unpack it, and the requirements."""
+    for pattern in SOURCES:
+        for source in sorted(path for path in REPOSITORY.glob(pattern) if path.suffix in (".py", ".txt")):
             yield f"src/{source.relative_to(REPOSITORY).as_posix()}", source.read_bytes()
     guide = (REPOSITORY / "docs" / "mnist.md").read_text(encoding="utf-8")
-    yield "readme.md", (README_START + guide.split("\n", 1)[1]).encode()
+    sections = dict(section.split("\n", 1) for section in guide.split("\n## ")[1:])
+    readme = README_START + "".join(f"\n## {name}\n{sections[name]}" for name in GUIDE_SECTIONS)
+    yield "readme.md", readme.encode()
     yield "requirements.txt", (REPOSITORY / "requirements.txt").read_bytes()
 
 

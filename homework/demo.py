@@ -1,6 +1,6 @@
 """Run the graded scripts on real input, judge what they write, print one table (demo.sh).
 
-Real input is hw2_data/ in the repository, or what HW2_REAL_DATA has; where it lacks, a stand-in is made and marked so.
+Real input is hw2_data/ in the repository, or what HW2_REAL_DATA has. What is missing there gets a stand-in, marked so.
 """
 
 import argparse

@@ -1,13 +1,13 @@
 """MNIST's homework from data to archive in one command: train, draw 10,000 images, zip, measure, report, hand in.
 
-python3 -m homework.flow runs/mnist r12345678                                   downloads MNIST first
-python3 -m homework.flow runs/mnist r12345678 --data mnist.npz --steps 20000    further options are p1_cond_ddpm.train's
+python3 -m homework.flow runs/homework r12345678                                  downloads MNIST first
+python3 -m homework.flow runs/homework r12345678 --data mnist.npz --steps 9000   and other options of p1_cond_ddpm.train
 
 The training ends with 1,000 steps whose loss makes black exactly black. They keep to presets/clipped.txt.
 
 Stop it whenever you like: the same command goes on. A stage whose file is there is done; delete the file to repeat it.
-The report begins as runs/mnist/report_ID.typ, for Typst, with the process and the distance: write its text, then delete
-report_ID.pdf and hw3_ID.zip and call this again.
+The report begins as report_ID.typ in this folder, for Typst, with the process and the distance: write its text, then
+delete report_ID.pdf and hw3_ID.zip and call this again.
 """
 
 import argparse

@@ -4,9 +4,9 @@ bash grade.sh SUBMISSION [DATA]                 a folder or a clone, of which wh
 bash grade.sh --outputs FOLDER [DATA]           pictures and predictions that are there: p1/, p2/, svhn.csv, usps.csv
 bash grade.sh --homework cvpdl2025 hw3_ID.zip [MNIST]     also nycu2022 and hku2024, a folder or a zip
 
-DATA is a folder like hw2_data/; where it lacks, the stand-ins of demo.sh serve. The scripts run on a copy, each in a
-process group with its time limit. This is no sandbox: grade only what you would run yourself. Exit code 0 means that
-nothing failed; what can't be checked here shows as –. MNIST is its pictures, or mnist.npz of mu and sigma.
+DATA is a folder like hw2_data/; the stand-ins of demo.sh replace what is missing there. The scripts run on a copy, each
+in a process group with its time limit. This is no sandbox: grade only what you would run yourself. Exit code 0 means
+that nothing failed; what can't be checked here shows as –. MNIST is its pictures, or mnist.npz of mu and sigma.
 """
 
 import argparse

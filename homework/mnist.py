@@ -24,9 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         from torchvision.datasets import MNIST  # only here is torchvision needed
-
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another torch
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"no torchvision ({reason}); pip install torchvision, or give training a folder of pictures"
+        ) from None
+    try:
         digits = MNIST(str(arguments.download or arguments.out.parent), train=True, download=True)
-    except (ImportError, OSError, RuntimeError) as error:  # torchvision has tried all its mirrors
+    except (OSError, RuntimeError) as error:  # torchvision has tried all its mirrors
         reason = str(error).splitlines()[0]
         raise UserError(
             f"MNIST can't be downloaded ({reason}); a folder of its pictures will do for training, too"

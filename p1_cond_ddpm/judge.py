@@ -72,9 +72,10 @@ def read_folder(folder: Path) -> tuple[Tensor, Tensor]:
     images = []
     for path in paths:
         image = read_rgb(path)
-        if not re.match(r"\d_", path.name) or image.size != (28, 28):
-            size = f"{image.size[0]} x {image.size[1]}"
-            raise UserError(f"{path}: an image of {size} pixels; give 28 x 28 ones named by their digit, D_NNN.png")
+        if not re.match(r"\d_", path.name):
+            raise UserError(f"{path}: named for no digit; give images named D_NNN.png")
+        if image.size != (28, 28):
+            raise UserError(f"{path}: an image of {image.size[0]} x {image.size[1]} pixels; give images of 28 x 28")
         images.append(np.asarray(image))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor([int(path.name[0]) for path in paths])
 

@@ -99,10 +99,10 @@ def test_a_submission_holds_code_images_and_report(folder, tmp_path, capsys):
     assert zipfile.ZipFile(tmp_path / "hw3_r1.zip").namelist() == names
     zipfile.ZipFile(code).extractall(tmp_path / "code")
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["readme.md", "requirements.txt", "src"]
-    modules = re.findall(r"python3 -m ((?:common|p1_cond_ddpm)[.\w]+)", (tmp_path / "code" / "readme.md").read_text())
-    assert "p1_cond_ddpm.train" in modules and all(
-        (tmp_path / "code" / "src" / f"{m.replace('.', '/')}.py").is_file() for m in modules
-    )
+    readme = (tmp_path / "code" / "readme.md").read_text()
+    modules = {*re.findall(r"python3 -m (\S+)", readme)} - {"pip", "pytorch_fid"}
+    assert {"p1_cond_ddpm.train", "homework.mnist"} < modules and not re.findall(r"\]\(|bash \S", readme)
+    assert all((tmp_path / "code" / "src" / f"{m.replace('.', '/')}.py").is_file() for m in modules)
     options = ["-m", "p1_cond_ddpm.sample", "--help"]
     assert (
         subprocess.run([sys.executable, *options], cwd=tmp_path / "code" / "src", capture_output=True).returncode == 0

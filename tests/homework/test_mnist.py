@@ -25,6 +25,13 @@ def test_torchvisions_files_become_a_training_set(tmp_path):
     assert digits.labels.tolist() == list(range(7)) and torch.equal(digits.images[:, 1], torch.from_numpy(images))
 
 
+def test_without_torchvision_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert mnist.main([str(tmp_path / "mnist.npz")]) == 2
+    err = capsys.readouterr().err
+    assert "pip install torchvision" in err and err.count("\n") == 1
+
+
 def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, capsys):
     def refuse(*_, **__):
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried https://example.org")
