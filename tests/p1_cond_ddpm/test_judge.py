@@ -61,7 +61,7 @@ def test_the_environment_variable_names_the_course_weights(tmp_path, monkeypatch
         ("missing", "nowhere: no such folder"),
         ("empty", "out: no pictures"),
         ("size", "3_001.png: an image of 27 x 28"),
-        ("name", "x_001.png: "),
+        ("name", "x_001.png: named for no digit"),
         ("number", "00031.png: "),
         ("damaged", "3_001.png: "),
     ],
