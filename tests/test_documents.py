@@ -14,6 +14,7 @@ import pytest
 
 from common.checkpoint import CHECKPOINTS, weights_id
 from common.files import REPOSITORY
+from common.measurements import read_measurements
 from p1_cond_ddpm.figures import sweep_lines
 from p1_cond_ddpm.sampling import GRADED
 from tests.helpers import GUIDES, block_lines
@@ -197,17 +198,19 @@ def test_the_guides_tables_are_those_of_docs():
     for name in ("p3_table.csv", "p3_ablation.csv"):
         for row in csv.reader((DOCS / name).read_text(encoding="utf-8").splitlines()):
             assert f"| {' | '.join(row)} |" in training
-    sweep = pd.read_csv(DOCS / "p1_mnist_sweep.csv")
+    sweep = read_measurements(DOCS / "p1_mnist_sweep.csv")
     samplers = {"DDPM": "ddpm", "DDIM": "ddim", "DPM-Solver++(2M)": "dpm", "SDE-DPM-Solver++": "sde"}
     released = weights_id(CHECKPOINTS / "p1_mnist.pt")
     table = re.findall(
-        r"^\| (released|before) \| (.*?) \| (?:(\d) \+ )?(\d+) \| (.*?) \| (.*?) \| (.*) \|$", MNIST, re.M
+        r"^\| (released|before) \| (.*?)(, given labels)? \| (?:(\d) \+ )?(\d+) \| (.*?) \| (.*?) \| (.*) \|$",
+        MNIST,
+        re.M,
     )
     assert len(table) >= 6
-    for network, sampler, early, steps, spacing, contrast, found in table:
+    for network, sampler, labelled, early, steps, spacing, contrast, found in table:
         wanted = {"sampler": samplers[sampler], "early_steps": int(early or 0), "num_steps": int(steps), "images": 1000}
         wanted |= {"weights": released if network == "released" else BEFORE, "spacing": float(spacing)}
-        wanted["contrast"] = float(contrast)
+        wanted |= {"contrast": float(contrast), "labels": "0123456789" if labelled else "none"}
         [row] = [row for row in sweep.to_dict("records") if wanted.items() <= row.items()]
         assert found.split(" | ") == rounded(row)
     [many] = sweep[(sweep["images"] == 10_000) & (sweep["weights"] == released)].to_dict("records")
