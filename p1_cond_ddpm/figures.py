@@ -61,14 +61,15 @@ def digit_grid(model: UNet, digits: Sequence[ImageSpec], options: SampleOptions)
 def sweep_lines(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The rows that differ in the guidance scale alone, in its order, with the settings that they share.
 
-    A scale of 1 belongs to every interval, with head and without. Single rows are left out. Rows in bf16 come before
-    those in float32, where both were measured.
+    A scale of 1 belongs to every interval, with head and without, and without autoguidance to guidance kept for any
+    number of steps. Single rows are left out. Rows in bf16 come before those in float32, where both were measured.
     """
     unguided = table["guidance_scale"] == 1
     settings = [f.name for f in fields(SampleOptions) if f.name not in ("guidance_scale", "precision")]
-    beside = [name for name in settings if name not in ("guidance_interval", "guidance_head")]
     for values, rows in table[~unguided].groupby(settings):
         shared = dict(zip(settings, values))
+        without = {"guidance_interval", "guidance_head", *(["guidance_every"] if shared["autoguidance"] == 1 else [])}
+        beside = [name for name in settings if name not in without]
         same = (table[beside] == pd.Series(shared)[beside]).all(axis=1)
         line = pd.concat([rows, table[unguided & same]]).sort_values(["guidance_scale", "precision"])
         line = line.drop_duplicates("guidance_scale")

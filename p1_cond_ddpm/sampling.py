@@ -67,13 +67,13 @@ class SampleOptions:
     detail_steps: int = option(
         0, "further steps at the end, each at half the timestep before: textures", smallest=0, largest=10
     )
-    guidance_scale: float = option(2.7, "1 = off", smallest=0)
+    guidance_scale: float = option(2.6, "1 = off", smallest=0)
     guidance_interval: tuple[int, int] = option((300, 800), "first and last timestep with guidance", smallest=0)
-    autoguidance: float = option(1.65, "away from the network's guide, where it has one; 1 = off", smallest=0)
+    autoguidance: float = option(1.85, "away from the network's guide, where it has one; 1 = off", smallest=0)
     autoguidance_interval: tuple[int, int] = option((400, 999), "first and last timestep with it", smallest=0)
     guidance_chroma: float = option(0.5, "share of both guidances that reaches colours; 1 = all", smallest=0)
     guidance_every: int = option(
-        1, "N: compute what guidance adds at every Nth step, and keep it in between", smallest=1
+        2, "N: compute what guidance adds at every Nth step, and keep it in between", smallest=1
     )
     guidance_head: bool = option(
         False, "let the network's head, where it has one, tell what a label changes, in place of a second pass"

@@ -145,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             early_steps=0,
             detail_steps=0,
             guidance_scale=guidance_scale,
+            guidance_every=1,
             precision=options.precision,
         )
         shown = torch.arange(PREVIEW) % 10 if labelled and train.label_dropout < 1 else [NULL_LABEL] * PREVIEW

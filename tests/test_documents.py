@@ -198,6 +198,14 @@ def test_the_guides_tables_are_those_of_docs():
     for name in ("p3_table.csv", "p3_ablation.csv"):
         for row in csv.reader((DOCS / name).read_text(encoding="utf-8").splitlines()):
             assert f"| {' | '.join(row)} |" in training
+    ablation = pd.read_csv(DOCS / "p1_ablation.csv").set_index("weights")
+    columns = ["own_judge", "stroke_coverage", "spread", "slant", "ink", "fid768"]
+    shown = re.findall(r"^\| [^|]+ \| (real|\w{8}) \| (.*) \|$", training, re.M)
+    assert {weights for weights, _ in shown} == {*ablation.index}
+    for weights, row in shown:
+        judged, *others = ablation.loc[weights, columns]
+        scores = [f"{100 * judged:.1f}", *(f"{score:.3f}" for score in others)]
+        assert row == " | ".join(scores).replace("nan", "–")
     sweep = read_measurements(DOCS / "p1_mnist_sweep.csv")
     samplers = {"DDPM": "ddpm", "DDIM": "ddim", "DPM-Solver++(2M)": "dpm", "SDE-DPM-Solver++": "sde"}
     released = weights_id(CHECKPOINTS / "p1_mnist.pt")

@@ -109,7 +109,7 @@ def test_a_head_saves_a_pass_and_can_be_left_out(distilled):
     before, after = map(load_denoiser, distilled)
     rows = []
     after.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    options = SampleOptions(num_steps=4, spacing=1.0, precision="float32")  # 999, 749, 499, 249
+    options = SampleOptions(num_steps=4, spacing=1.0, guidance_every=1, precision="float32")  # 999, 749, 499, 249
     by_passes = replace(options, guidance_interval=(200, 800))
     by_head = sample_digits(after, [3, 4], [0, 1], replace(by_passes, guidance_head=True))
     assert rows == [2, 4, 2, 2]
@@ -146,6 +146,7 @@ def test_a_sweep_can_measure_by_the_head(distilled, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "real_row", lambda images: {"weights": "real"})
     monkeypatch.setattr(sweep.Measurements, "has", lambda self, row: row["weights"] == "real")
     how = ["--count", "2", "--num-steps", "4", "--spacing", "1", "--guidance-interval", "0", "999", "--reference", "x"]
+    how += ["--guidance-every", "1"]
     assert sweep.main(["--weights", str(distilled[1]), "--out", str(tmp_path / "s.csv"), *how, "--guidance-head"]) == 0
     [row] = pd.read_csv(tmp_path / "s.csv").to_dict("records")
     assert row["guidance_head"] and row["passes"] == 6 and row["seconds"] == 2  # 999 and 749 are outside 200-600

@@ -55,10 +55,12 @@ def test_a_line_of_the_sweep_varies_the_guidance_scale():
     finer = {"early_steps": 2, "detail_steps": 3, "guidance_chroma": 0.5, "guidance_every": 2, "sampler": "sde"}
     rows = [{**shared, "autoguidance_interval": "600-999", **dict(zip(names, point))} for point in points]
     by_head = {**rows[-1], "guidance_scale": 4.0, "guidance_head": True}
-    table = pd.DataFrame([*rows, *({**row, **finer} for row in rows[-2:]), by_head])
+    kept = [{**row, "guidance_every": 2} for row in (rows[1], rows[-1])]
+    table = pd.DataFrame([*rows, *({**row, **finer} for row in rows[-2:]), by_head, *kept])
     lines = {figures.setting_name(setting): line for setting, line in figures.sweep_lines(table)}
     assert {name: line["guidance_scale"].tolist() for name, line in lines.items()} == {
         "DPM-Solver++(2M), 8 steps": [1.0, 2.0],
+        "DPM-Solver++(2M), 8 steps, guidance every 2 steps": [1.0, 2.0],
         "DPM-Solver++(2M), 8 steps, guided in 300–800": [1.0, 3.0],
         "DDPM, below 500 SDE-DPM-Solver++(2M), 8 steps, guided in 300–800, autoguided by 2.5": [1.0, 2.0],
         "DDPM, below 500 SDE-DPM-Solver++(2M), 8 steps, guided in 300–800 by the head, autoguided by 2.5": [1.0, 4.0],
