@@ -71,13 +71,18 @@ def find_data(work: Path) -> Path | None:
 def tasks(work: Path, out: Path, data: Path | None, *, written: bool = False) -> Iterator[Task]:
     """All tasks in turn. What they are given is made in `work` as they are reached; they write to `out`.
 
-    With `written` nothing will be run: `out` has all.
+    With `written` nothing will be run: `out` has all. Raises UserError where one of the two target domains is missing.
     """
+    domains = {"svhn": {40.0: 3}, "usps": {76.0: 3}}
+    labels = {name: data / "digits" / name / "val.csv" for name in domains} if data else {}
+    missing = [path for path in labels.values() if not path.is_file()]
+    if len(missing) == 1:
+        raise UserError(f"{missing[0]}: not found; give both target domains, or neither for a stand-in")
     yield digits(out / "p1")
     yield faces(work, out / "p2", data, given="GT" if written else "UNet.pt")
-    if data and (data / "digits").is_dir():
-        yield domain("svhn", {40.0: 3}, work=work, out=out, data=data)
-        yield domain("usps", {76.0: 3}, work=work, out=out, data=data)
+    if data and not missing:
+        for name, points in domains.items():
+            yield domain(name, points, work=work, out=out, data=data)
     else:
         yield bundled_digits(work, out)
 

@@ -93,6 +93,15 @@ def test_the_table_says_where_stand_ins_serve(calls, tmp_path, monkeypatch, caps
     assert digits[:3] == ["3 MNIST-M to USPS", "accuracy, stand-in: 1797 bundled digits", "76 %"]
 
 
+def test_a_missing_target_domain_is_said_before_anything_runs(calls, data, tmp_path, capsys):
+    (data / "digits" / "usps" / "val.csv").unlink()
+    assert demo.main(["--out", str(tmp_path / "out")]) == 2
+    assert "usps/val.csv: not found; give both" in capsys.readouterr().err and len(calls) == 1  # hw2_download.sh
+    (data / "digits" / "svhn" / "val.csv").unlink()
+    assert demo.main(["--out", str(tmp_path / "out")]) == 0
+    assert "stand-in: 1797 bundled digits" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("status, words", [(1, "hw2_1.sh: failed"), (None, "hw2_1.sh: stopped after 900 s")])
 def test_a_script_that_fails_or_is_too_slow_leaves_no_table(calls, tmp_path, monkeypatch, capsys, status, words):
     fine = demo.run
